@@ -1,0 +1,1 @@
+"""What all rooms share: errors, ids, clock, db, events, config, logging, web."""

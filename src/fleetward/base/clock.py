@@ -1,0 +1,51 @@
+"""Time. The only place that asks the system for it."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+from fleetward.base.errors import InvalidInputError
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Return the current time, timezone-aware, in UTC."""
+        ...
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(time.time(), UTC)  # noqa: TID251 - the one place
+
+
+class OffsetClock:
+    """A clock shifted by a fixed number of seconds, for a device whose own clock cannot be trusted."""
+
+    def __init__(self, base: Clock, offset_s: float) -> None:
+        self._base = base
+        self._offset_s = offset_s
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._base.now().timestamp() + self._offset_s, UTC)
+
+
+def render_time(at: datetime) -> str:
+    """Return RFC 3339 text in UTC with milliseconds, e.g. `2026-11-23T17:00:00.000Z`."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """Return the UTC time of an RFC 3339 text.
+
+    Raises:
+        InvalidInputError: not RFC 3339, or without an offset.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"time: expected RFC 3339 such as 2026-11-23T17:00:00Z, found {text[:40]!r}"
+        ) from error
+    if at.tzinfo is None:
+        raise InvalidInputError(f"time {text[:40]!r}: expected an offset such as Z, found none")
+    return at.astimezone(UTC)

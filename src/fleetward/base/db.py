@@ -1,0 +1,151 @@
+"""The relational store: SQLite in WAL mode, or PostgreSQL, through SQLAlchemy Core.
+
+Rules:
+- Services take a `Tx`; whoever calls them opens it. One use case is one transaction.
+- A `Tx` from `Database.write` may write. On SQLite it holds the write lock from its first statement
+  (`BEGIN IMMEDIATE`), so a read inside it cannot go stale before the write that depends on it.
+- SQL is written only in a feature's `store` (and here, for what all features share).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from fleetward.base.clock import Clock
+from fleetward.base.errors import CorruptDataError, UnavailableError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BUSY_TIMEOUT_MS = 15_000
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Timestamp(sa.types.TypeDecorator[datetime]):
+    """A UTC time, stored as whole microseconds since 1970 so that it sorts alike in every database."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        del dialect
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+        del dialect
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+# 64-bit in PostgreSQL; in SQLite the rowid alias, which only INTEGER PRIMARY KEY gives.
+RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+@dataclass(frozen=True)
+class Tx:
+    """One transaction: its connection, its time and on whose behalf it acts.
+
+    Attributes:
+        actor: who caused it, e.g. `operator:admin`, `device:cam-1`, `system:renewal`.
+    """
+
+    conn: sa.Connection
+    now: datetime
+    actor: str
+    _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Run `act` once, after this transaction has committed; never when it rolls back."""
+        self._after_commit.append(act)
+
+
+class Database:
+    """Opens transactions. Thread-safe; make one per process."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        """Connect lazily to `url`, e.g. `sqlite:////var/lib/fleetward/db.sqlite3` or `postgresql+psycopg://…`."""
+        self.clock = clock
+        self.engine = _make_engine(url)
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    def on_write(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every committed write, from the thread that wrote: keep it quick."""
+        self._listeners.append(listener)
+
+    @contextmanager
+    def read(self, actor: str = "system") -> Iterator[Tx]:
+        """Open a transaction that only reads, over one snapshot."""
+        with self._connect(is_write=False) as conn:
+            yield Tx(conn, self.clock.now(), actor)
+
+    @contextmanager
+    def write(self, actor: str) -> Iterator[Tx]:
+        """Open a transaction that commits when the block ends, and rolls back when it raises."""
+        with self._connect(is_write=True) as conn:
+            tx = Tx(conn, self.clock.now(), actor)
+            yield tx
+        for act in tx._after_commit:  # noqa: SLF001 - its owner
+            act()
+        for listener in self._listeners:
+            listener()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _connect(self, *, is_write: bool) -> Iterator[sa.Connection]:
+        try:
+            with self.engine.connect() as raw:
+                conn = raw.execution_options(fleetward_write=is_write)
+                with conn.begin():
+                    yield conn
+        except sa.exc.OperationalError as error:
+            raise UnavailableError(
+                "database: expected it to answer, found an error",
+                hint="See the log for the cause; look at disk space and that the database is running.",
+            ) from error
+        except sa.exc.DatabaseError as error:
+            if "malformed" in str(error) or "not a database" in str(error):
+                raise CorruptDataError(
+                    "database: expected an intact file, found it damaged",
+                    hint="Stop Fleetward and restore the last backup; nothing was changed.",
+                ) from error
+            raise
+
+
+def _make_engine(url: str) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # a committed revocation survives a power cut
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(conn: sa.Connection) -> None:
+    is_write = conn.get_execution_options().get("fleetward_write", True)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")

@@ -1,0 +1,138 @@
+"""Events: what happened, told to people and to the rooms above.
+
+An event is a row written in the same transaction as the change it tells of (an outbox). A publisher
+carries rows to JetStream at least once; handlers are idempotent. Rooms below never import rooms above:
+they emit, the rooms above subscribe.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleetward.base.clock import render_time
+from fleetward.base.db import RowId, Timestamp, Tx, metadata
+
+MAX_MESSAGE_CHARS = 500
+MAX_DETAILS_CHARS = 8_000
+
+events_table = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", RowId, primary_key=True, autoincrement=True),
+    sa.Column("at", Timestamp, nullable=False, index=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("device", sa.String(64), nullable=True, index=True),
+    sa.Column("severity", sa.String(16), nullable=False),
+    sa.Column("message", sa.String(MAX_MESSAGE_CHARS), nullable=False),
+    sa.Column("details", sa.Text, nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("published_at", Timestamp, nullable=True),
+    sa.Index("ix_events_unpublished", "id", sqlite_where=sa.text("published_at IS NULL"),
+             postgresql_where=sa.text("published_at IS NULL")),
+)
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    NOTICE = "notice"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened. `kind` is `<noun>.<past participle>`, e.g. `certificate.issued`."""
+
+    id: int
+    at: datetime
+    kind: str
+    device: str | None
+    severity: Severity
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+    actor: str = "system"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public form: time, kind, device, severity, message, details, actor, id."""
+        return {
+            "time": render_time(self.at),
+            "kind": self.kind,
+            "device": self.device,
+            "severity": self.severity.value,
+            "message": self.message,
+            "details": self.details,
+            "actor": self.actor,
+            "id": self.id,
+        }
+
+
+def emit(
+    tx: Tx,
+    kind: str,
+    message: str,
+    *,
+    device: str | None = None,
+    severity: Severity = Severity.INFO,
+    **details: Any,
+) -> None:
+    """Record that something happened, in `tx`. `details` must be JSON values and hold no secret."""
+    text = json.dumps(details, separators=(",", ":"), sort_keys=True, default=str)
+    if len(text) > MAX_DETAILS_CHARS:
+        text = json.dumps({"omitted": "details over the size limit", "chars": len(text)})
+    tx.conn.execute(
+        events_table.insert().values(
+            at=tx.now,
+            kind=kind,
+            device=device,
+            severity=severity.value,
+            message=message[:MAX_MESSAGE_CHARS],
+            details=text,
+            actor=tx.actor,
+            published_at=None,
+        )
+    )
+
+
+def list_events(
+    tx: Tx, *, device: str | None = None, since: datetime | None = None, after_id: int = 0, limit: int = 1000
+) -> list[Event]:
+    """Return up to `limit` events, oldest first, with an id over `after_id`."""
+    query = events_table.select().where(events_table.c.id > after_id).order_by(events_table.c.id).limit(limit)
+    if device is not None:
+        query = query.where(events_table.c.device == device)
+    if since is not None:
+        query = query.where(events_table.c.at >= since)
+    return [_as_event(row) for row in tx.conn.execute(query)]
+
+
+def list_unpublished(tx: Tx, *, limit: int = 500) -> list[Event]:
+    """Return the oldest events that no publisher has carried to JetStream."""
+    query = (
+        events_table.select()
+        .where(events_table.c.published_at.is_(None))
+        .order_by(events_table.c.id)
+        .limit(limit)
+    )
+    return [_as_event(row) for row in tx.conn.execute(query)]
+
+
+def mark_published(tx: Tx, ids: list[int]) -> None:
+    """Record that JetStream has acknowledged these events."""
+    tx.conn.execute(events_table.update().where(events_table.c.id.in_(ids)).values(published_at=tx.now))
+
+
+def _as_event(row: sa.Row[Any]) -> Event:
+    return Event(
+        id=row.id,
+        at=row.at,
+        kind=row.kind,
+        device=row.device,
+        severity=Severity(row.severity),
+        message=row.message,
+        details=json.loads(row.details),
+        actor=row.actor,
+    )

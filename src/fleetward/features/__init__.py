@@ -1,0 +1,1 @@
+"""What Fleetward does, one folder a capability."""

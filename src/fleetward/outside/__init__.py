@@ -1,0 +1,1 @@
+"""What Fleetward touches, one folder a thing; implements the ports of the features."""

@@ -1,0 +1,1 @@
+"""How Fleetward runs: wiring only."""
