@@ -1,0 +1,1 @@
+"""Append-only Merkle log of every state change."""

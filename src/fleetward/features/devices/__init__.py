@@ -1,0 +1,1 @@
+"""The registry: devices, models, groups, and the lifecycle machine."""

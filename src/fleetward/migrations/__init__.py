@@ -1,0 +1,1 @@
+"""Numbered schema steps, run by Alembic; in the package so that the wheel carries them."""

@@ -1,0 +1,49 @@
+"""Fixtures all suites share."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleetward.base.db import Database, Tx
+from fleetward.migrations.runner import migrate
+from support.clock import ManualClock
+from support.postgres import postgres_database
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands at noon until a test moves it."""
+    return ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def db(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
+    """A migrated, empty database: SQLite always, PostgreSQL where its server is installed."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'fleetward.sqlite3'}"
+    else:
+        url = request.getfixturevalue("postgres_url")
+    database = Database(url, clock)
+    migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with postgres_database(request.config) as url:
+        yield url
+
+
+@pytest.fixture
+def tx(db: Database) -> Iterator[Tx]:
+    """A write transaction of its own, rolled forward when the test ends well."""
+    with db.write("operator:test") as opened:
+        yield opened
+
+
+@pytest.fixture
+def minute() -> timedelta:
+    return timedelta(minutes=1)
