@@ -1,0 +1,5 @@
+"""`python -m fleetward` is the command line."""
+
+from fleetward.programs.cli.main import main
+
+main()

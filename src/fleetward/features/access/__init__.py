@@ -1,0 +1,1 @@
+"""Who may do what: for now the local administrator of the data folder."""

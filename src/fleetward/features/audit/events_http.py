@@ -1,0 +1,85 @@
+"""Operator routes of the event feed: a page, or a live stream of server-sent events."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from fleetward.base.clock import parse_time
+from fleetward.base.db import Database
+from fleetward.base.events import list_events
+from fleetward.base.web import Db, Principal, requires
+
+router = APIRouter(tags=["events"])
+_MAX_PAGE = 5000
+_POLL_S = 0.25
+_KEEPALIVE_S = 15.0
+
+
+@dataclass(frozen=True)
+class EventView:
+    time: str
+    kind: str
+    device: str | None
+    severity: str
+    message: str
+    details: dict[str, Any]
+    actor: str
+    id: int
+
+
+@dataclass(frozen=True)
+class EventPage:
+    events: list[EventView]
+    next_after: int | None
+
+
+@router.get("/events")
+def list_page(
+    db: Db,
+    _principal: Annotated[Principal, requires("event.read")],
+    device: str | None = None,
+    since: str | None = None,
+    after: int = 0,
+    limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 1000,
+) -> EventPage:
+    since_at = parse_time(since) if since else None
+    with db.read() as tx:
+        found = list_events(tx, device=device, since=since_at, after_id=after, limit=limit)
+    return EventPage(
+        [EventView(**event.as_json()) for event in found], found[-1].id if len(found) == limit else None
+    )
+
+
+@router.get("/events/stream")
+def stream(
+    db: Db,
+    _principal: Annotated[Principal, requires("event.read")],
+    device: str | None = None,
+    after: int = 0,
+) -> StreamingResponse:
+    """Stream events with an id over `after` as they happen, one JSON object each, as server-sent events."""
+    return StreamingResponse(
+        _follow(db, device, after), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+def _follow(db: Database, device: str | None, after: int) -> Iterator[bytes]:
+    spoke_at = time.monotonic()
+    while True:
+        with db.read() as tx:
+            found = list_events(tx, device=device, after_id=after)
+        for event in found:
+            after = event.id
+            yield f"id: {event.id}\ndata: {json.dumps(event.as_json())}\n\n".encode()
+        if found:
+            spoke_at = time.monotonic()
+        elif time.monotonic() - spoke_at > _KEEPALIVE_S:
+            spoke_at = time.monotonic()
+            yield b": still here\n\n"
+        else:
+            time.sleep(_POLL_S)
