@@ -1,17 +1,19 @@
 """Operator routes of the event feed: a page, or a live stream of server-sent events."""
 
+import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from fleetward.base.clock import parse_time
 from fleetward.base.db import Database
-from fleetward.base.events import list_events
+from fleetward.base.events import Event, list_events
 from fleetward.base.web import Db, Principal, requires
 
 router = APIRouter(tags=["events"])
@@ -68,11 +70,10 @@ def stream(
     )
 
 
-def _follow(db: Database, device: str | None, after: int) -> Iterator[bytes]:
+async def _follow(db: Database, device: str | None, after: int) -> AsyncIterator[bytes]:
     spoke_at = time.monotonic()
     while True:
-        with db.read() as tx:
-            found = list_events(tx, device=device, after_id=after)
+        found = await run_in_threadpool(_read_after, db, device, after)
         for event in found:
             after = event.id
             yield f"id: {event.id}\ndata: {json.dumps(event.as_json())}\n\n".encode()
@@ -82,4 +83,9 @@ def _follow(db: Database, device: str | None, after: int) -> Iterator[bytes]:
             spoke_at = time.monotonic()
             yield b": still here\n\n"
         else:
-            time.sleep(_POLL_S)
+            await asyncio.sleep(_POLL_S)
+
+
+def _read_after(db: Database, device: str | None, after: int) -> list[Event]:
+    with db.read() as tx:
+        return list_events(tx, device=device, after_id=after)

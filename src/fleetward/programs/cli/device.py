@@ -1,0 +1,215 @@
+"""`fleetward device`: the life of devices."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleetward.base.errors import ConfigError
+from fleetward.programs.cli.client import Api, connect
+from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table
+
+_LIST_COLUMNS = {
+    "id": "Device",
+    "model": "Model",
+    "group": "Group",
+    "state": "State",
+    "tier": "Key",
+    "firmware_version": "Firmware",
+    "state_reason": "Why",
+}
+_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
+
+
+@click.group()
+def device() -> None:
+    """Devices: add, watch, command, quarantine, revoke."""
+
+
+@device.command()
+@click.argument("device_id", metavar="ID")
+@click.option("--model", "model_id", required=True, help="What product it is.")
+@click.option("--group", default="default", show_default=True)
+@click.option("--claim-lifetime", default="1h", show_default=True, help="How long the claim may be used.")
+@json_option
+@click.pass_context
+def add(
+    ctx: click.Context, device_id: str, model_id: str, group: str, claim_lifetime: str, as_json: bool
+) -> None:
+    """Register ID and print its single-use claim for enrollment."""
+    api = connect(ctx)
+    body = {"id": device_id, "model": model_id, "group": group, "claim_lifetime": claim_lifetime}
+    _show_claim(api, api.post("/devices", body), as_json=as_json)
+
+
+@device.command()
+@click.argument("device_id", metavar="ID")
+@click.option("--lifetime", default="1h", show_default=True, help="How long the claim may be used.")
+@json_option
+@click.pass_context
+def claim(ctx: click.Context, device_id: str, lifetime: str, as_json: bool) -> None:
+    """Print a fresh claim for ID, e.g. to recover it; its earlier claims stop working."""
+    api = connect(ctx)
+    _show_claim(api, api.post(f"/devices/{device_id}/claims", {"lifetime": lifetime}), as_json=as_json)
+
+
+@device.command("import")
+@click.argument("manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--trust-factory", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Trust this factory public key (PEM) from now on.")  # fmt: skip
+@json_option
+@click.pass_context
+def import_manifest(ctx: click.Context, manifest: Path, trust_factory: Path | None, as_json: bool) -> None:
+    """Register the devices of a signed shipment MANIFEST."""
+    api = connect(ctx)
+    if trust_factory is not None:
+        api.post("/factories", {"name": trust_factory.stem, "public_key": trust_factory.read_text()})
+    if manifest.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise ConfigError(f"{manifest}: expected at most {_MAX_MANIFEST_BYTES} bytes, found more")
+    report = api.send("/devices/import", manifest.read_bytes(), content_type="application/octet-stream")
+    if as_json:
+        print_json(report)
+    else:
+        print_facts({str(name).replace("_", " ").capitalize(): value for name, value in report.items()})
+
+
+@device.command("list")
+@click.option("--model")
+@click.option("--group")
+@click.option("--state")
+@click.option("--search", help="Part of the id.")
+@json_option
+@click.pass_context
+def list_devices(ctx: click.Context, as_json: bool, **filters: str | None) -> None:
+    """List devices."""
+    api = connect(ctx)
+    found: list[dict[str, Any]] = []
+    after: str | None = ""
+    while after is not None:
+        page = api.get("/devices", after=after, limit=1000, **filters)
+        found += page["devices"]
+        after = page["next_after"]
+    if as_json:
+        print_json(found)
+    else:
+        print_table(found, _LIST_COLUMNS, empty="No devices. Add one: fleetward device add ID --model MODEL")
+
+
+@device.command()
+@click.argument("device_id", metavar="ID")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, device_id: str, as_json: bool) -> None:
+    """Show all that is known of ID: state, certificates, appraisal, presence."""
+    api = connect(ctx)
+    found = api.get(f"/devices/{device_id}")
+    found["certificates"] = api.get(f"/devices/{device_id}/certificates")
+    found["appraisals"] = api.get(f"/devices/{device_id}/appraisals")
+    found["presence"] = api.get(f"/devices/{device_id}/presence")
+    if as_json:
+        print_json(found)
+        return
+    nested = ("certificates", "appraisals", "presence")
+    print_facts({name.replace("_", " "): value for name, value in found.items() if name not in nested})
+    click.echo("\nCertificates")
+    columns = {"serial": "Serial", "not_before": "From", "not_after": "Until", "revoked_at": "Revoked",
+               "revocation_reason": "Why"}  # fmt: skip
+    print_table(found["certificates"], columns, empty="  none yet")
+    if found["appraisals"]:
+        last = found["appraisals"][0]
+        verdict = click.style("good", fg="green") if last.get("good") else click.style("bad", fg="red")
+        click.echo(f"\nLast appraisal: {verdict}, until {last.get('expires_at')}")
+        for reason in last.get("reasons", []):
+            click.echo(f"  {reason.get('message', reason) if isinstance(reason, dict) else reason}")
+    click.echo(f"\nPresence: {found['presence']}")
+
+
+def _reason_command(verb: str, help_text: str, *, is_required: bool = False) -> None:
+    @device.command(verb, help=help_text)
+    @click.argument("device_id", metavar="ID")
+    @click.option("--reason", required=is_required, default=None if is_required else "by an operator",
+                  show_default=not is_required, help="Why; goes into the audit log.")  # fmt: skip
+    @json_option
+    @click.pass_context
+    def act(ctx: click.Context, device_id: str, reason: str, as_json: bool) -> None:
+        changed = connect(ctx).post(f"/devices/{device_id}/{verb}", {"reason": reason})
+        if as_json:
+            print_json(changed)
+        else:
+            click.echo(f"{device_id} is {paint(changed['state'])}: {changed['state_reason']}")
+
+
+_reason_command("quarantine", "Cut ID off until it is released; its certificates stay.")
+_reason_command("release", "Let a quarantined ID work again.")
+_reason_command("revoke", "Cut ID off for good: its certificates are revoked now.", is_required=True)
+_reason_command("retire", "End the life of ID; it is kept for the record.")
+
+
+@device.command()
+@click.argument("device_id", metavar="ID")
+@click.argument("name")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--timeout", "timeout_s", default=30, show_default=True, help="Seconds to wait for the result.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, device_id: str, name: str, arguments: tuple[str, ...], timeout_s: int, as_json: bool
+) -> None:
+    """Have ID do NAME (reboot, ping, attest-now, …) and print the result."""
+    args: dict[str, str] = {}
+    for argument in arguments:
+        key, mark, value = argument.partition("=")
+        if not mark:
+            raise click.BadParameter(f"expected KEY=VALUE, found {argument!r}", param_hint="arguments")
+        args[key] = value
+    api = connect(ctx)
+    sent = api.post(f"/devices/{device_id}/commands", {"name": name, "args": args, "timeout_s": timeout_s})
+    done = _await_command(api, device_id, sent, timeout_s)
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{name}: {paint(str(done['state']))} {done.get('result') or ''}")
+    if done["state"] != "done":
+        ctx.exit(1)
+
+
+@device.command()
+@click.argument("device_id", metavar="ID")
+@json_option
+@click.pass_context
+def watch(ctx: click.Context, device_id: str, as_json: bool) -> None:
+    """Print what ID sends, live: telemetry, logs, shadow, presence."""
+    try:
+        for item in connect(ctx).stream(f"/devices/{device_id}/watch"):
+            if as_json:
+                print_json(item)
+            else:
+                print_facts({str(item.get("kind", "")): item.get("value", item)})
+    except KeyboardInterrupt:
+        return
+
+
+def _await_command(api: Api, device_id: str, sent: dict[str, Any], timeout_s: int) -> dict[str, Any]:
+    import time  # noqa: PLC0415
+
+    deadline = time.monotonic() + timeout_s + 2
+    found = sent
+    while found["state"] in ("queued", "sent") and time.monotonic() < deadline:
+        time.sleep(0.2)
+        found = api.get(f"/devices/{device_id}/commands/{sent['id']}")
+    return found
+
+
+def _show_claim(api: Api, added: dict[str, Any], *, as_json: bool) -> None:
+    added["ca_file"] = None if api.ca_file is None else str(api.ca_file)
+    if as_json:
+        print_json(added)
+        return
+    print_facts(
+        {"device": added["id"], "claim": added["claim"], "good until": added["expires_at"],
+         "EST": added["est_url"], "root": added["ca_file"]}
+    )  # fmt: skip
+    import segno  # noqa: PLC0415 - only for people
+
+    click.echo("\nThe claim works once. As a QR code:")
+    segno.make(added["claim"], micro=False).terminal(compact=True)

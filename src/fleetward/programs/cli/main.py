@@ -1,0 +1,93 @@
+"""`fleetward`: names every command; each is imported only when it is used, to start quickly."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleetward import __version__
+from fleetward.base.errors import FleetwardError
+
+# command → (module:attribute, one line of help); the help stands here so that --help imports nothing.
+_COMMANDS = {
+    "init": ("fleetward.programs.server.commands:init", "Create a platform: keys, certificates, database."),
+    "up": ("fleetward.programs.server.commands:up", "Run a platform, with the demo camera unless --no-demo."),
+    "serve": ("fleetward.programs.server.commands:serve", "Run a platform's processes by role."),
+    "model": ("fleetward.programs.cli.model:model", "Products and what their devices must fulfil."),
+    "device": ("fleetward.programs.cli.device:device", "Devices: add, watch, command, quarantine, revoke."),
+    "factory": ("fleetward.programs.cli.factory:factory", "What happens at manufacturing."),
+    "release": ("fleetward.programs.cli.release:release", "Signed firmware releases."),
+    "events": ("fleetward.programs.cli.events:events", "What happened, to which device."),
+    "audit": ("fleetward.programs.cli.audit:audit", "The tamper-evident log of every change."),
+    "agent": ("fleetward.programs.agent.commands:agent", "The device's side: run, boot, status."),
+    "demo": ("fleetward.programs.simulator.commands:demo", "The smart camera and the attacks on it."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        try:
+            found: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("fleetward"):
+                raise
+            raise click.ClickException(
+                f"{cmd_name}: expected the library {error.name}, found it missing. "
+                "Install it: pip install 'fleetward[server]'"
+            ) from error
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fleetward")
+@click.option("--data", type=click.Path(path_type=Path), envvar="FLEETWARD_DATA",
+              help="The platform's data folder: gives address and token.")  # fmt: skip
+@click.option("--server", envvar="FLEETWARD_SERVER", help="A platform elsewhere: https://host:port.")
+@click.option("--token", envvar="FLEETWARD_TOKEN",
+              help="The token for --server; better in FLEETWARD_TOKEN than on the command line.")  # fmt: skip
+@click.option("--ca-file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              envvar="FLEETWARD_CA_FILE", help="The root certificate that --server is verified by.")  # fmt: skip
+@click.pass_context
+def cli(ctx: click.Context, **settings: Any) -> None:
+    """Fleetward secures fleets of connected devices over their whole life."""
+    ctx.obj = settings
+
+
+def main() -> None:
+    """Run the command line; our errors become one clear line and exit code 1, never a traceback."""
+    try:
+        cli.main(prog_name="fleetward", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except FleetwardError as error:
+        _show(error)
+        sys.exit(1)
+
+
+def _show(error: FleetwardError) -> None:
+    if "--json" in sys.argv:
+        body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        click.echo(json.dumps(body), err=True)
+        return
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {click.style('next', fg='cyan')}: {error.hint}", err=True)

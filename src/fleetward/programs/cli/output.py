@@ -1,0 +1,61 @@
+"""How answers are shown: a table for people, JSON with `--json`."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_COLOUR_OF = {
+    "active": "green", "enrolled": "cyan", "registered": "blue", "quarantined": "yellow", "revoked": "red",
+    "retired": "bright_black", "info": "cyan", "notice": "blue", "warning": "yellow", "critical": "red",
+}  # fmt: skip
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json` to a command, as parameter `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value))
+
+
+def print_table(rows: Sequence[dict[str, Any]], columns: dict[str, str], *, empty: str) -> None:
+    """Print rows as a table that fits the terminal; `columns` maps keys to headings."""
+    if not rows:
+        click.echo(empty)
+        return
+    from rich.console import Console  # noqa: PLC0415 - 40 ms that JSON output need not pay
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(key)) for key in columns))
+    Console().print(table)
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Print one thing as aligned name and value lines; absent values are left out."""
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        if value not in (None, ""):
+            click.echo(f"{click.style(name.ljust(width), bold=True)}  {paint(str(value))}")
+
+
+def paint(text: str) -> str:
+    """Return a state or severity in its colour, other text as it is."""
+    colour = _COLOUR_OF.get(text)
+    return click.style(text, fg=colour) if colour else text
+
+
+def _cell(value: object) -> str:
+    from rich.markup import escape  # noqa: PLC0415
+
+    text = "" if value is None else str(value)
+    colour = _COLOUR_OF.get(text)
+    return f"[{colour}]{text}[/]" if colour else escape(text)
