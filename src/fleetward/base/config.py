@@ -33,7 +33,7 @@ class Nats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         replicas: copies of each stream; 3 in a cluster.
     """
 
-    urls: list[str] = []
+    urls: tuple[str, ...] = ()
     replicas: int = 1
 
 
@@ -56,7 +56,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     trust_domain: str
     listen: str = "127.0.0.1"
-    host_names: list[str] = ["localhost", "127.0.0.1"]
+    host_names: tuple[str, ...] = ("localhost", "127.0.0.1")
     database: str = ""
     blobs: str = ""
     log_level: str = "info"
