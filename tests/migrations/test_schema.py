@@ -1,11 +1,12 @@
 import importlib
 import pkgutil
 
-import fleetward.features
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+
+import fleetward.features
 from fleetward.base.db import Database, metadata
 from fleetward.base.errors import NewerDataError
 from fleetward.migrations.runner import migrate

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from fleetward.base.config import ServerConfig, parse_config, ports_from, render_config
 from fleetward.base.errors import ConfigError, CorruptDataError, NewerDataError
 from fleetward.base.layout import DataFolder

@@ -1,11 +1,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fleetward.base.clock import parse_time, render_time
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.ids import parse_device_id, parse_duration, parse_trust_domain, render_duration
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize("good", ["a", "cam-1", "Cam_1", "0", "a" * 64])

@@ -1,6 +1,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.devices.model import (
     AttestationPolicy,
@@ -16,8 +19,6 @@ from fleetward.features.devices.model import (
     may_become,
     state_after_enrollment,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -1,11 +1,13 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fleetward.base.db import Database
 from fleetward.features.audit import service, store
-from fleetward.features.audit.model import AuditTamperedError, Tree, verify_log
+from fleetward.features.audit.model import AuditTamperedError, Tree, hash_leaf, render_entry, verify_log
 from support.clock import ManualClock
 
 ORIGIN = "example.org/audit"
@@ -74,10 +76,6 @@ def test_removing_the_end_is_told(filled: Database, key: Ed25519PrivateKey) -> N
 def test_rewriting_an_entry_with_its_hash_breaks_the_signed_root(
     filled: Database, key: Ed25519PrivateKey
 ) -> None:
-    from dataclasses import replace
-
-    from fleetward.features.audit.model import hash_leaf, render_entry
-
     with filled.write("mallory") as tx:
         entry, _ = next(service.search(tx, after=4, limit=1))
         forged = replace(entry, actor="operator:bob")

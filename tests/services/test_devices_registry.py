@@ -1,4 +1,5 @@
 import pytest
+
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import ConflictError, InvalidInputError, NotFoundError
 from fleetward.base.events import list_events

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the test run's own, on a Unix socket, started once; a database of its own per test."""
+"""A PostgreSQL server of the run's own, on a Unix socket, started once; a database of its own per test."""
 
 import atexit
 import os

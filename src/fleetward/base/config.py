@@ -97,7 +97,9 @@ def parse_config(content: bytes, *, source: str) -> ServerConfig:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{source}: expected TOML, found an error: {error}") from error
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {error}", hint="See docs/reference/config.md for every setting.") from error
+        raise ConfigError(
+            f"{source}: {error}", hint="See docs/reference/config.md for every setting."
+        ) from error
     _check(config, source)
     return config
 

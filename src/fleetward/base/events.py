@@ -31,8 +31,12 @@ events_table = sa.Table(
     sa.Column("details", sa.Text, nullable=False),
     sa.Column("actor", sa.String(128), nullable=False),
     sa.Column("published_at", Timestamp, nullable=True),
-    sa.Index("ix_events_unpublished", "id", sqlite_where=sa.text("published_at IS NULL"),
-             postgresql_where=sa.text("published_at IS NULL")),
+    sa.Index(
+        "ix_events_unpublished",
+        "id",
+        sqlite_where=sa.text("published_at IS NULL"),
+        postgresql_where=sa.text("published_at IS NULL"),
+    ),
 )
 
 

@@ -59,7 +59,9 @@ def parse_duration(text: str, *, what: str) -> timedelta:
     """
     match = _DURATION.fullmatch(text)
     if not match or int(match[1]) == 0:
-        raise InvalidInputError(f"{what}: expected a duration such as 90s, 15m, 24h or 7d, found {text[:40]!r}")
+        raise InvalidInputError(
+            f"{what}: expected a duration such as 90s, 15m, 24h or 7d, found {text[:40]!r}"
+        )
     return timedelta(seconds=int(match[1]) * _UNIT_S[match[2]])
 
 

@@ -76,7 +76,15 @@ class DataFolder:
     def create(self) -> None:
         """Make the folder and its rooms, owner-only; what exists stays."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for room in (self.keys, self.offline, self.tls, self.database.parent, self.nats, self.blobs, self.logs):
+        for room in (
+            self.keys,
+            self.offline,
+            self.tls,
+            self.database.parent,
+            self.nats,
+            self.blobs,
+            self.logs,
+        ):
             room.mkdir(mode=0o700, exist_ok=True)
         self.ca_file.parent.mkdir(mode=0o755, exist_ok=True)
         if not self.version.exists():
@@ -98,7 +106,8 @@ class DataFolder:
         text = self.version.read_text(errors="replace").strip()
         if not text.isdigit():
             raise CorruptDataError(
-                f"{self.version}: expected a number, found {text[:20]!r}", hint="Restore the folder from a backup."
+                f"{self.version}: expected a number, found {text[:20]!r}",
+                hint="Restore the folder from a backup.",
             )
         if int(text) > FORMAT:
             raise NewerDataError(

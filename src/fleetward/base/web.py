@@ -86,7 +86,7 @@ class _Requires:
 
 
 def requires(permission: str) -> Any:
-    """Return the dependency for `principal: Annotated[Principal, requires("device.read")]`."""
+    """Return the dependency that admits who may do `permission`, to annotate a Principal with."""
     return Depends(_Requires(permission))
 
 
@@ -110,8 +110,14 @@ def problem(
     status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **more: object
 ) -> JSONResponse:
     """Return an RFC 9457 problem document with our fixed `code`."""
-    body = {"type": f"urn:fleetward:problem:{code}", "title": code.replace("_", " "), "status": status,
-            "detail": detail, "code": code, **more}
+    body = {
+        "type": f"urn:fleetward:problem:{code}",
+        "title": code.replace("_", " "),
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **more,
+    }
     return JSONResponse(body, status_code=status, media_type=PROBLEM_TYPE, headers=headers)
 
 
@@ -143,12 +149,19 @@ def add_error_handlers(app: FastAPI) -> None:
         found = cast("HTTPException", error)
         codes = {404: "not_found", 405: "method_not_allowed"}
         headers = dict(found.headers) if found.headers else None
-        return problem(found.status_code, codes.get(found.status_code, "error"), str(found.detail), headers=headers)
+        return problem(
+            found.status_code, codes.get(found.status_code, "error"), str(found.detail), headers=headers
+        )
 
     async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
         reference = secrets.token_hex(6)
-        log.error("request_failed", path=request.url.path, method=request.method, reference=reference,
-                  exc_info=error)
+        log.error(
+            "request_failed",
+            path=request.url.path,
+            method=request.method,
+            reference=reference,
+            exc_info=error,
+        )
         return problem(500, "internal", f"Something failed on our side; the log has it under {reference}.")
 
     app.add_exception_handler(errors.FleetwardError, on_ours)
@@ -165,7 +178,11 @@ class BodyLimit:
     """
 
     def __init__(
-        self, app: ASGIApp, *, default_bytes: int = DEFAULT_MAX_BODY_BYTES, limits: dict[str, int] | None = None
+        self,
+        app: ASGIApp,
+        *,
+        default_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        limits: dict[str, int] | None = None,
     ) -> None:
         self._app = app
         self._default = default_bytes

@@ -67,8 +67,7 @@ class AdminTokenAuthenticator:
             return Principal(_ACTOR)
         self._record(request, permission)
         raise UnauthenticatedError(
-            "authorization: expected the administrator's token, found "
-            + ("another" if token else "none"),
+            "authorization: expected the administrator's token, found " + ("another" if token else "none"),
             hint="Send it as 'Authorization: Bearer …'; it lies in admin.token of the data folder.",
         )
 

@@ -117,9 +117,11 @@ def verify_checkpoint(note: str, key: Ed25519PublicKey) -> Checkpoint:
         InvalidInputError: not a signed note.
         AuditTamperedError: not signed by `key`.
     """
+    if len(note) > _MAX_CHECKPOINT_CHARS:
+        raise InvalidInputError(
+            f"audit checkpoint: expected at most {_MAX_CHECKPOINT_CHARS} characters, found more"
+        )
     try:
-        if len(note) > _MAX_CHECKPOINT_CHARS:
-            raise ValueError("too long")
         body, signatures = note.split("\n\n", 1)
         origin, size, root = body.split("\n")
         mark, name, signature = signatures.rstrip("\n").split(" ")
@@ -140,9 +142,7 @@ def verify_checkpoint(note: str, key: Ed25519PublicKey) -> Checkpoint:
     return checkpoint
 
 
-def verify_log(
-    entries: Iterable[tuple[Entry, bytes]], notes: Sequence[str], key: Ed25519PublicKey
-) -> Tree:
+def verify_log(entries: Iterable[tuple[Entry, bytes]], notes: Sequence[str], key: Ed25519PublicKey) -> Tree:
     """Return the tree of a whole log that holds together.
 
     1. Sequences run 0, 1, 2 … 2. Each entry hashes to its stored leaf hash. 3. Each checkpoint is signed
@@ -191,7 +191,6 @@ def _verify_root(tree: Tree, checkpoints: dict[int, Checkpoint], trusted: int) -
             entry=trusted,
             last=tree.size - 1,
         )
-
 
 
 def _key_hash(origin: str, key: Ed25519PublicKey) -> bytes:

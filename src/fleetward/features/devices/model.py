@@ -158,9 +158,7 @@ def check_transition(device: Device, to: DeviceState) -> None:
 def state_after_enrollment(device: Device, model: Model) -> DeviceState:
     """Return the state once a certificate was issued: a model without attestation is active at once."""
     if device.state is DeviceState.REGISTERED:
-        return (
-            DeviceState.ACTIVE if model.attestation is AttestationPolicy.NONE else DeviceState.ENROLLED
-        )
+        return DeviceState.ACTIVE if model.attestation is AttestationPolicy.NONE else DeviceState.ENROLLED
     return device.state
 
 

@@ -271,7 +271,10 @@ def set_firmware_version(tx: Tx, device_id: str, version: str) -> None:
         return
     store.update_device(tx, device_id, firmware_version=version)
     audit.append(
-        tx, "device.firmware_changed", f"device:{device_id}", **{"from": device.firmware_version, "to": version}
+        tx,
+        "device.firmware_changed",
+        f"device:{device_id}",
+        **{"from": device.firmware_version, "to": version},
     )
     emit(
         tx,

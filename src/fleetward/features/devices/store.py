@@ -93,9 +93,7 @@ def find_device(tx: Tx, device_id: str) -> Device | None:
 
 
 def find_by_hardware(tx: Tx, fingerprint: str) -> Device | None:
-    row = tx.conn.execute(
-        devices.select().where(devices.c.hardware_fingerprint == fingerprint)
-    ).one_or_none()
+    row = tx.conn.execute(devices.select().where(devices.c.hardware_fingerprint == fingerprint)).one_or_none()
     return None if row is None else _as_device(row)
 
 

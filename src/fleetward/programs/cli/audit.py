@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.audit.model import Entry, verify_log
-from fleetward.programs.cli.client import Api, connect
+from fleetward.outside.http.platform import Api
+from fleetward.programs.cli.client import connect
 from fleetward.programs.cli.output import json_option, print_json, print_table
 
 _PAGE = 2000
@@ -79,7 +80,9 @@ def verify(ctx: click.Context, file: Path | None, public_key: str | None, as_jso
         print_json({"verified": True, "entries": tree.size, "root": tree.root.hex(),
                     "public_key": base64.b64encode(key.public_bytes_raw()).decode()})  # fmt: skip
     else:
-        click.echo(f"{click.style('verified', fg='green', bold=True)}: {tree.size} entries, root {tree.root.hex()}")
+        click.echo(
+            f"{click.style('verified', fg='green', bold=True)}: {tree.size} entries, root {tree.root.hex()}"
+        )
 
 
 def _entries(api: Api, **filters: str | None) -> Iterator[dict[str, Any]]:
@@ -100,4 +103,6 @@ def _parse_key(text: str) -> Ed25519PublicKey:
     try:
         return Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
     except ValueError as error:
-        raise InvalidInputError("audit public key: expected 32 bytes in base64, found something else") from error
+        raise InvalidInputError(
+            "audit public key: expected 32 bytes in base64, found something else"
+        ) from error

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from fleetward.base.errors import ConfigError
-from fleetward.programs.cli.client import Api, connect
+from fleetward.outside.http.platform import Api
+from fleetward.programs.cli.client import connect
 from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table
 
 _LIST_COLUMNS = {
@@ -80,7 +81,7 @@ def import_manifest(ctx: click.Context, manifest: Path, trust_factory: Path | No
 @click.option("--search", help="Part of the id.")
 @json_option
 @click.pass_context
-def list_devices(ctx: click.Context, as_json: bool, **filters: str | None) -> None:
+def list_devices(ctx: click.Context, /, as_json: bool, **filters: str | None) -> None:
     """List devices."""
     api = connect(ctx)
     found: list[dict[str, Any]] = []

@@ -9,7 +9,8 @@ import click
 from fleetward.base.clock import SystemClock, parse_time, render_time
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.ids import parse_duration
-from fleetward.programs.cli.client import Api, connect
+from fleetward.outside.http.platform import Api
+from fleetward.programs.cli.client import connect
 from fleetward.programs.cli.output import json_option, paint, print_json
 
 _PAGE = 1000
@@ -64,4 +65,6 @@ def _print(event: dict[str, Any], *, as_json: bool) -> None:
         print_json(event)
         return
     at = click.style(event["time"][:19].replace("T", " "), dim=True)
-    click.echo(f"{at}  {paint(event['severity']):<8}  {click.style(event['kind'], bold=True)}  {event['message']}")
+    click.echo(
+        f"{at}  {paint(event['severity']):<8}  {click.style(event['kind'], bold=True)}  {event['message']}"
+    )

@@ -22,10 +22,13 @@ def model() -> None:
 @model.command()
 @click.argument("model_id", metavar="MODEL")
 @click.option("--attestation", type=click.Choice(["required", "none"]), default="required", show_default=True)
-@click.option("--min-tier", type=click.Choice(["software", "pkcs11", "tpm"]), default="software", show_default=True,
+@click.option("--min-tier", type=click.Choice(["software", "pkcs11", "tpm"]), default="software",
+              show_default=True,
               help="Worst place a device key may live in.")  # fmt: skip
 @click.option("--cert-lifetime", default="24h", show_default=True, help="Such as 15m, 24h, 7d.")
-@click.option("--appraisal-lifetime", default="6h", show_default=True, help="How long a good appraisal counts.")
+@click.option(
+    "--appraisal-lifetime", default="6h", show_default=True, help="How long a good appraisal counts."
+)
 @json_option
 @click.pass_context
 def add(

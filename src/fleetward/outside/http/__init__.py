@@ -1,0 +1,1 @@
+"""HTTPS clients: the device's and an operator's."""

@@ -1,0 +1,149 @@
+"""The platform's HTTP API, as an operator's program uses it."""
+
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+
+from fleetward.base import errors
+from fleetward.base.layout import DataFolder
+
+_TIMEOUT = urllib3.Timeout(connect=5, read=60)
+_ERROR_OF = {
+    kind.code: kind
+    for kind in (
+        errors.InvalidInputError,
+        errors.TooLargeError,
+        errors.UnauthenticatedError,
+        errors.ForbiddenError,
+        errors.NotFoundError,
+        errors.ConflictError,
+        errors.RateLimitedError,
+        errors.UnavailableError,
+    )
+}
+
+
+def _named_error(code: str) -> type[errors.FleetwardError]:
+    """Return our class for a code of the platform; a code we do not know gets a class of its own."""
+    return _ERROR_OF.get(code) or type("PlatformError", (errors.FleetwardError,), {"code": code})
+
+
+class Api:
+    """One platform, reached as its operator."""
+
+    def __init__(self, url: str, token: str, ca_file: Path | None) -> None:
+        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.url = url.rstrip("/")
+        self.ca_file = ca_file
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._pool = urllib3.PoolManager(ssl_context=context, timeout=_TIMEOUT, retries=False)
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return the JSON of `/api/v1<path>`. Raises FleetwardError as the platform names it."""
+        return self._ask("GET", path, query=query)
+
+    def post(self, path: str, body: object = None) -> Any:
+        return self._ask("POST", path, body=body)
+
+    def put(self, path: str, body: object = None) -> Any:
+        return self._ask("PUT", path, body=body)
+
+    def send(self, path: str, content: bytes, *, content_type: str) -> Any:
+        """Post raw bytes, e.g. a shipment manifest."""
+        response = self._request("POST", path, body=content, headers={"Content-Type": content_type})
+        return _json_of(response)
+
+    def post_multipart(self, path: str, fields: dict[str, Any]) -> Any:
+        """Post a form with files: values are texts or (file name, bytes, content type)."""
+        response = self._request("POST", path, fields=fields)
+        return _json_of(response)
+
+    def stream(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects of a server-sent event stream until it ends."""
+        response = self._request("GET", path, query=query, preload_content=False,
+                                 timeout=urllib3.Timeout(connect=5, read=None))  # fmt: skip
+        for raw in _lines(response):
+            if raw.startswith(b"data: "):
+                yield json.loads(raw[6:])
+
+    def _ask(
+        self, method: str, path: str, *, query: dict[str, object] | None = None, body: object = None
+    ) -> Any:
+        headers = {"Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body).encode()
+        return _json_of(self._request(method, path, query=query, body=content, headers=headers))
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> urllib3.BaseHTTPResponse:
+        given = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        url = f"{self.url}/api/v1{path}"
+        if given:
+            url += "?" + urlencode(given)
+        try:
+            response = self._pool.request(method, url, headers={**self._headers, **(headers or {})}, **more)
+        except urllib3.exceptions.SSLError as error:
+            raise errors.UnavailableError(
+                f"{self.url}: expected a certificate of the platform's root, found another",
+                hint="Give the right root with --ca-file, or the data folder with --data.",
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise errors.UnavailableError(
+                f"{self.url}: expected the platform to answer, found nobody there",
+                hint="Start it: fleetward up --data DIR",
+            ) from error
+        if response.status >= 400:  # noqa: PLR2004 - HTTP's own line between good and bad
+            raise _error_of(response)
+        return response
+
+
+def find_platform(path: Path) -> Api:
+    """Return the platform that runs from the data folder `path`, reached as its administrator.
+
+    Raises:
+        ConfigError: `path` is no data folder.
+        UnavailableError: nothing runs from it.
+    """
+    folder = DataFolder(path)
+    folder.check()
+    if not folder.ready.is_file():
+        raise errors.UnavailableError(
+            f"{folder.path}: expected a running platform, found none",
+            hint=f"Start it: fleetward up --data {folder.path}",
+        )
+    ready = json.loads(folder.ready.read_text())
+    return Api(ready["console"], folder.admin_token.read_text().strip(), Path(ready["ca_file"]))
+
+
+def _json_of(response: urllib3.BaseHTTPResponse) -> Any:
+    return json.loads(response.data) if response.data else None
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    rest = b""
+    while chunk := response.read1():
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+
+
+def _error_of(response: urllib3.BaseHTTPResponse) -> errors.FleetwardError:
+    try:
+        body = json.loads(response.data)
+        code, detail, hint = body["code"], body["detail"], body.get("hint", "")
+    except (ValueError, KeyError, TypeError):
+        return errors.UnavailableError(
+            f"platform: expected an answer of its API, found status {response.status}"
+        )
+    return _named_error(str(code))(detail, hint=hint)
