@@ -62,7 +62,7 @@ class _LazyGroup(click.Group):
 @click.option("--token", envvar="FLEETWARD_TOKEN",
               help="The token for --server; better in FLEETWARD_TOKEN than on the command line.")  # fmt: skip
 @click.option("--ca-file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-              envvar="FLEETWARD_CA_FILE", help="The root certificate that --server is verified by.")  # fmt: skip
+              envvar="FLEETWARD_CA_FILE", help="The root that --server is verified by.")  # fmt: skip
 @click.pass_context
 def cli(ctx: click.Context, /, **settings: Any) -> None:
     """Fleetward secures fleets of connected devices over their whole life."""

@@ -1,0 +1,1 @@
+"""The platform: listeners, jobs and the message engine, wired from settings."""

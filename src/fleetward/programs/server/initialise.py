@@ -1,0 +1,151 @@
+"""Makes a platform: folder, root and issuing CAs, keys, database, update repository. Safe to run again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from fleetward.base.clock import Clock
+from fleetward.base.config import ServerConfig, load_config, render_config
+from fleetward.base.db import Database
+from fleetward.base.errors import ConfigError, ConflictError
+from fleetward.base.events import emit
+from fleetward.base.files import write_atomically, write_secret
+from fleetward.base.ids import new_token
+from fleetward.base.layout import DataFolder
+from fleetward.features.access.service import ensure_admin_token
+from fleetward.features.audit import service as audit
+from fleetward.features.pki.ceremony import create_hierarchy
+from fleetward.features.updates.ceremony import create_update_repository
+from fleetward.migrations.runner import migrate
+from fleetward.outside.blobs.open import open_blobs
+from fleetward.outside.nats.credentials import ensure_nats_keys
+
+MIN_PASSPHRASE_CHARS = 15
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What `initialise` did.
+
+    Attributes:
+        passphrase: the generated root passphrase, to be shown once; None when the operator chose it or the
+            platform existed.
+        was_new: whether the platform did not exist before.
+    """
+
+    config: ServerConfig
+    passphrase: str | None
+    was_new: bool
+
+
+def initialise(
+    folder: DataFolder,
+    wanted: ServerConfig,
+    *,
+    passphrase_file: Path | None,
+    clock: Clock,
+    tell: Callable[[str], None],
+) -> Initialised:
+    """Create the platform in `folder`, or finish a creation that was interrupted.
+
+    Keys that exist are never overwritten. The root key is encrypted with the passphrase; nothing that runs
+    later needs it.
+
+    Raises:
+        ConfigError: unreadable or short passphrase; settings that do not parse.
+        ConflictError: the folder belongs to another trust domain.
+        NewerDataError: a later release wrote the folder.
+    """
+    was_new = not folder.version.exists()
+    folder.create()
+    folder.check()
+    config = _ensure_config(folder, wanted)
+    is_complete = (folder.keys / "initialised").exists()
+    generated = None
+    if not is_complete:
+        passphrase, generated = _take_passphrase(folder, passphrase_file)
+        tell("Signing the device and server CAs with the offline root")
+        create_hierarchy(folder.path, config.trust_domain, passphrase, clock.now())
+        _ensure_audit_key(folder)
+        ensure_nats_keys(folder.keys)
+        tell("Creating the update repository")
+        create_update_repository(
+            folder.path, open_blobs(blobs_url(folder, config)), passphrase=passphrase, now=clock.now()
+        )
+        ensure_admin_token(folder.admin_token)
+    tell("Bringing the database to this release's schema")
+    _prepare_database(folder, config, clock, is_first=not is_complete)
+    if not is_complete:
+        write_atomically(folder.keys / "initialised", b"")
+    return Initialised(config, generated, was_new)
+
+
+def database_url(folder: DataFolder, config: ServerConfig) -> str:
+    """Return where relational state lives: as set, or SQLite in the folder."""
+    return config.database or f"sqlite:///{folder.database.resolve()}"
+
+
+def blobs_url(folder: DataFolder, config: ServerConfig) -> str:
+    """Return where artifacts live: as set, or a folder in the folder."""
+    return config.blobs or folder.blobs.resolve().as_uri()
+
+
+def _ensure_config(folder: DataFolder, wanted: ServerConfig) -> ServerConfig:
+    if not folder.config.exists():
+        write_secret(folder.config, render_config(wanted))
+    config = load_config(folder)
+    if wanted.trust_domain and config.trust_domain != wanted.trust_domain:
+        raise ConflictError(
+            f"{folder.path}: expected trust domain {wanted.trust_domain}, found it made for {config.trust_domain}",
+            hint="Choose another folder: a platform's trust domain stands in every certificate.",
+        )
+    return config
+
+
+def _take_passphrase(folder: DataFolder, given: Path | None) -> tuple[bytes, str | None]:
+    """Return the root passphrase and, when it was generated, its text.
+
+    A generated one is kept in a file until the ceremony is complete, so that a second run can finish it.
+    """
+    if given is not None:
+        try:
+            text = given.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{given}: expected the root passphrase, found it unreadable") from error
+        if len(text) < MIN_PASSPHRASE_CHARS:
+            raise ConfigError(
+                f"{given}: expected a passphrase of {MIN_PASSPHRASE_CHARS} characters or more, found {len(text)}"
+            )
+        return text.encode(), None
+    pending = folder.offline / "passphrase.pending"
+    if not pending.exists():
+        write_secret(pending, new_token(bits=160).encode())
+    text = pending.read_text()
+    return text.encode(), text
+
+
+def forget_passphrase(folder: DataFolder) -> None:
+    """Remove the generated passphrase from disk once it has been shown."""
+    (folder.offline / "passphrase.pending").unlink(missing_ok=True)
+
+
+def _ensure_audit_key(folder: DataFolder) -> None:
+    path = folder.keys / "audit.pem"
+    if not path.exists():
+        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_secret(path, pem)
+
+
+def _prepare_database(folder: DataFolder, config: ServerConfig, clock: Clock, *, is_first: bool) -> None:
+    db = Database(database_url(folder, config), clock)
+    try:
+        before, _ = migrate(db)
+        if before is None or is_first:
+            with db.write("system:init") as tx:
+                audit.append(tx, "platform.initialised", f"platform:{config.trust_domain}")
+                emit(tx, "platform.initialised", f"The platform of {config.trust_domain} was created.")
+    finally:
+        db.close()
