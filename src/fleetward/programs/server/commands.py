@@ -15,7 +15,9 @@ from fleetward.programs.server.initialise import Initialised, forget_passphrase,
 
 _DEFAULT_TRUST_DOMAIN = "fleet.local"
 
-_data_option = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder.")
+_data_option = click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder."
+)
 _passphrase_option = click.option(
     "--root-passphrase-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -118,7 +120,9 @@ def serve(ctx: click.Context, data: Path | None, roles: tuple[str, ...], port_ba
 def _folder(ctx: click.Context, data: Path | None) -> DataFolder:
     path = data or ctx.find_root().obj["data"]
     if path is None:
-        raise ConfigError("data folder: expected --data DIR, found none", hint="Example: fleetward up --data ./data")
+        raise ConfigError(
+            "data folder: expected --data DIR, found none", hint="Example: fleetward up --data ./data"
+        )
     return DataFolder(Path(path).resolve())
 
 

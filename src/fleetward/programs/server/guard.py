@@ -1,0 +1,60 @@
+"""What must hold before a platform starts: its folder is ours alone, its ports are free."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fleetward.base.config import Ports, ServerConfig
+from fleetward.base.errors import ConflictError, PortInUseError
+from fleetward.base.layout import DataFolder
+
+
+@contextmanager
+def hold_folder(folder: DataFolder) -> Iterator[None]:
+    """Keep other platforms out of the folder while the block runs; the kernel lets go if we die.
+
+    Raises:
+        ConflictError: another platform runs from it.
+    """
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(
+                f"{folder.path}: expected no other platform to run from it, found one",
+                hint="Stop that one, or choose another --data and --port-base.",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_ports(config: ServerConfig, ports: Ports) -> None:
+    """Pass when every listener's port is free.
+
+    Raises:
+        PortInUseError: names the first that is not.
+    """
+    for name, port, kind, address in (
+        ("console", ports.console, socket.SOCK_STREAM, config.listen),
+        ("devices", ports.devices, socket.SOCK_STREAM, config.listen),
+        ("mqtt", ports.mqtt, socket.SOCK_STREAM, config.listen),
+        ("nats", ports.nats, socket.SOCK_STREAM, "127.0.0.1"),
+        ("dtls", ports.dtls, socket.SOCK_DGRAM, config.listen),
+    ):
+        if name == "nats" and config.nats.urls:
+            continue
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                raise PortInUseError(
+                    f"port {port} ({name}): expected it free on {address}, found it in use",
+                    hint="Stop the other program, or move all ports with --port-base N.",
+                ) from error
