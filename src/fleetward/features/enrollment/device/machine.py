@@ -352,10 +352,9 @@ class EnrollmentMachine:
         if self._must_ask_time() or (self._wants_certificate() and self._may_apply()):
             return self._memory.retry_at or self._now
         current = self._memory.current
-        if current is None:
+        if current is None or self._wants_certificate():
             return None
-        due = renewal_at(current, self._settings.device_id)
-        return due if self._now < due else max(current.not_after, self._now)
+        return renewal_at(current, self._settings.device_id)
 
     def _remember(self, **changes: Any) -> None:
         self._memory = msgspec.structs.replace(self._memory, **changes)
