@@ -1,0 +1,105 @@
+"""The command contract, against a platform started as users start it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.platform import Platform, running_platform
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with running_platform(tmp_path_factory.mktemp("platform")) as started:
+        yield started
+
+
+def test_ready_names_every_listener(platform: Platform) -> None:
+    ready, base = platform.ready, platform.port_base
+    assert ready["console"] == f"https://localhost:{base}"
+    assert ready["devices"] == f"https://localhost:{base + 1}"
+    assert ready["mqtt"] == f"localhost:{base + 2}"
+    assert ready["dtls"] == f"localhost:{base + 4}"
+    assert Path(ready["ca_file"]).read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
+
+
+def test_secrets_are_readable_by_the_owner_alone(platform: Platform) -> None:
+    open_to_others = [
+        path
+        for path in platform.data.rglob("*")
+        if path.is_file() and path.stat().st_mode & 0o077 and path.parent.name != "ca"
+        and path.suffix in {".pem", ".key", ".seed", ".token", ".toml"}
+    ]  # fmt: skip
+    assert open_to_others == []
+    assert platform.data.stat().st_mode & 0o077 == 0
+
+
+def test_a_device_is_added_shown_and_audited(platform: Platform) -> None:
+    platform.run_json("model", "add", "meter", "--attestation", "none")
+    added = platform.run_json("device", "add", "meter-1", "--model", "meter")
+    assert added["id"] == "meter-1"
+    assert len(added["claim"]) >= 32
+    assert added["est_url"].endswith("/.well-known/est")
+    assert Path(added["ca_file"]).is_file()
+    assert platform.run_json("device", "show", "meter-1")["state"] == "registered"
+    events = [
+        json.loads(line)
+        for line in platform.run("events", "--device", "meter-1", "--json").stdout.splitlines()
+    ]
+    assert events[0]["kind"] == "device.registered"
+    assert set(events[0]) >= {"time", "kind", "device", "severity", "message", "details"}
+    assert platform.run_json("audit", "verify")["verified"] is True
+
+
+def test_the_claim_is_in_no_log_and_no_event(platform: Platform) -> None:
+    platform.run_json("model", "add", "quiet", "--attestation", "none")
+    claim = platform.run_json("device", "add", "quiet-1", "--model", "quiet")["claim"]
+    assert claim not in platform.log.read_text()
+    assert claim not in json.dumps(platform.events())
+    assert claim not in platform.run("audit", "search", "--json").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("device", "show", "nobody"), "nobody"),
+        (("device", "add", "a.b", "--model", "meter"), "device id"),
+        (("device", "add", "x", "--model", "nothing"), "model nothing"),
+        (("model", "add", "m", "--cert-lifetime", "1y"), "cert_lifetime"),
+    ],
+)
+def test_an_error_is_one_clear_line(platform: Platform, arguments: tuple[str, ...], said: str) -> None:
+    failed = platform.run(*arguments, check=False)
+    assert failed.returncode == 1
+    assert said in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_stranger_gets_nothing(platform: Platform) -> None:
+    command = [
+        sys.executable, "-m", "fleetward", "--server", platform.ready["console"], "--ca-file", str(platform.ca_file),
+        "--token", "x" * 43, "device", "list", "--json",
+    ]  # fmt: skip
+    failed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert failed.returncode == 1
+    assert json.loads(failed.stderr)["error"]["code"] == "unauthenticated"
+    assert any(event["kind"] == "access.refused" for event in platform.events())
+
+
+def test_a_second_platform_on_the_folder_is_refused(platform: Platform) -> None:
+    command = [sys.executable, "-m", "fleetward", "up", "--data", str(platform.data), "--no-demo"]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert failed.returncode == 1
+    assert "found one" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_init_again_overwrites_nothing(platform: Platform) -> None:
+    before = {path: path.read_bytes() for path in (platform.data / "keys").iterdir()}
+    subprocess.run(
+        [sys.executable, "-m", "fleetward", "init", "--data", str(platform.data)], check=True, timeout=60,
+        capture_output=True,
+    )  # fmt: skip
+    assert {path: path.read_bytes() for path in (platform.data / "keys").iterdir()} == before
