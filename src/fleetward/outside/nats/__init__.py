@@ -1,0 +1,1 @@
+"""nats-server: our own child or an outside cluster; connections, callout, mirrors, streams."""

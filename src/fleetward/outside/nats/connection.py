@@ -1,0 +1,137 @@
+"""Connections to NATS: TLS, nkey, reconnecting for ever; what was lost meanwhile is told to who asked."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import SlowConsumerError
+
+from fleetward.base.errors import ConfigError, UnavailableError
+from fleetward.base.logging import get_logger
+from fleetward.outside.nats.credentials import public_nkey
+
+log = get_logger("nats")
+
+_UNLIMITED = 0  # nats-py's word for a subscription that never drops
+_CONNECT_TIMEOUT_S = 5
+_RECONNECT_PAUSE_S = 0.2
+_PING_INTERVAL_S = 10
+_PENDING_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class NatsAddress:
+    """Where NATS is and how to know it is the right one.
+
+    Attributes:
+        urls: `tls://host:port`, one or more servers of a cluster.
+        ca_file: PEM of the root that its certificate leads to.
+        server_name: the name its certificate must bear; needed where urls hold a loopback address.
+    """
+
+    urls: tuple[str, ...]
+    ca_file: Path
+    server_name: str | None = None
+
+
+@dataclass
+class NatsConnection:
+    """One connection as one user.
+
+    Attributes:
+        on_reconnect: called after every reconnection; whoever mirrors something reloads it then.
+    """
+
+    client: Client
+    on_reconnect: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    async def follow(self, subject: str, act: Callable[[Msg], Awaitable[None]], *, queue: str = "") -> None:
+        """Call `act` with every message on `subject`; none is dropped for being slow."""
+        await self.client.subscribe(
+            subject, queue=queue, cb=act, pending_msgs_limit=_UNLIMITED, pending_bytes_limit=_UNLIMITED
+        )
+        await self.client.flush()
+
+    async def close(self) -> None:
+        """Send what is pending and close."""
+        if self.client.is_connected:
+            await self.client.drain()
+        else:
+            await self.client.close()
+
+
+async def connect(address: NatsAddress, *, seed: str, name: str) -> NatsConnection:
+    """Return a connection as the user of `seed`.
+
+    Raises:
+        UnavailableError: none of the servers answered as they should.
+        ConfigError: the CA file cannot be read.
+    """
+    connection = NatsConnection(Client())
+
+    async def on_reconnected() -> None:
+        log.info("nats_reconnected", connection=name)
+        for act in connection.on_reconnect:
+            await act()
+
+    async def on_disconnected() -> None:
+        log.warning("nats_disconnected", connection=name)
+
+    async def on_error(error: Exception) -> None:
+        fields = {"subject": error.subject} if isinstance(error, SlowConsumerError) else {}
+        log.warning("nats_error", connection=name, error=type(error).__name__, **fields)
+
+    try:
+        await connection.client.connect(
+            servers=list(address.urls),
+            name=f"fleetward-{name}",
+            tls=_tls_context(address.ca_file),
+            tls_hostname=address.server_name,
+            nkeys_seed_str=seed,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            reconnect_time_wait=_RECONNECT_PAUSE_S,  # type: ignore[arg-type] # any number of seconds
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            ping_interval=_PING_INTERVAL_S,
+            pending_size=_PENDING_BYTES,
+            error_cb=on_error,
+            disconnected_cb=on_disconnected,
+            reconnected_cb=on_reconnected,
+        )
+    except (OSError, nats.errors.Error, TimeoutError) as error:
+        raise UnavailableError(
+            f"NATS at {', '.join(address.urls)}: expected it to let {public_nkey(seed)[:12]}… in, found an error",
+            hint="See logs/nats.log in the data folder.",
+        ) from error
+    return connection
+
+
+def _tls_context(ca_file: Path) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(ca_file))
+    except OSError as error:
+        raise ConfigError(f"{ca_file}: expected the root certificate, found it unreadable") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+async def retry(act: Callable[[], Awaitable[None]], *, what: str) -> None:
+    """Run `act` until it succeeds: NATS and its streams come back, and so do we.
+
+    For acts that must happen and may be repeated. Anything but NATS being away ends it.
+    """
+    pause_s = 0.1
+    while True:
+        try:
+            await act()
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            log.warning("nats_retry", what=what, error=type(error).__name__)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
+        else:
+            return

@@ -1,0 +1,101 @@
+"""Reads nats-server's log: keeps it in a bounded file, and finds in it what a device was refused."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_LINE_CHARS = 4096
+_MAX_FILE_BYTES = 10 * 1024 * 1024
+_LINE = re.compile(r"\[\d+\] \S+ \S+ \[(?P<level>[A-Z]{3})\] (?P<text>.*)")
+_CLIENT = re.compile(
+    r'(?P<address>\S+):(?P<port>\d+) - [mc]id:(?P<cid>\d+) - (?:"(?P<device>[^"]*)" - )?(?P<text>.*)'
+)
+_VIOLATION = re.compile(r'(?P<act>Publish|Subscription) Violation - .*?Subject "(?P<subject>[^"]*)"')
+_HANDSHAKE = "TLS handshake error: "
+_CLAIMED = re.compile(r"\(CN=(?P<name>.*?) SHA-256: (?P<hash>[0-9a-f]{64})\)")
+# What Go's TLS says, to our name for it; the first that is contained wins.
+_REASONS = (
+    ("certificate has expired or is not yet valid", "certificate_expired"),
+    ("certificate signed by unknown authority", "unknown_authority"),
+    ("incompatible key usage", "wrong_key_usage"),
+    ("didn't provide a certificate", "no_certificate"),
+    ("only unsupported versions", "legacy_tls_version"),
+    ("unsupported version", "legacy_tls_version"),
+    ("does not look like a TLS handshake", "plaintext"),
+    ("no cipher suite supported", "weak_ciphers"),
+    ("invalid signature by the client certificate", "key_not_possessed"),
+    ("failed to verify certificate", "certificate_invalid"),
+)
+# The client's own hanging up: noise, nobody was refused.
+_HARMLESS = ("EOF", "connection reset by peer", "broken pipe", "remote error", "use of closed network")
+
+
+@dataclass(frozen=True)
+class TlsRefused:
+    """A TLS handshake that failed. `claimed_name` is what an unverified certificate said."""
+
+    address: str
+    port: int
+    reason: str
+    claimed_name: str | None
+
+
+@dataclass(frozen=True)
+class TopicRefused:
+    """A device published or subscribed where it may not."""
+
+    device: str
+    address: str
+    is_publish: bool
+    subject: str
+
+
+def parse_log_line(line: str) -> TlsRefused | TopicRefused | None:
+    """Return the refusal a log line tells of, None for any other line; never raises."""
+    match = _LINE.match(line[:MAX_LINE_CHARS])
+    client = _CLIENT.match(match["text"]) if match else None
+    if client is None:
+        return None
+    text = client["text"]
+    violation = _VIOLATION.match(text)
+    if violation and client["device"]:
+        is_publish = violation["act"] == "Publish"
+        return TopicRefused(client["device"], client["address"], is_publish, violation["subject"])
+    if text.startswith(_HANDSHAKE) and not any(harmless in text for harmless in _HARMLESS):
+        claimed = _CLAIMED.search(text)
+        return TlsRefused(
+            client["address"], int(client["port"]), _reason_of(text), claimed["name"] if claimed else None
+        )
+    return None
+
+
+def _reason_of(text: str) -> str:
+    return next((reason for sign, reason in _REASONS if sign in text), "handshake_failed")
+
+
+class LogKeeper:
+    """Appends lines to a file and tells of each. At 10 MiB it starts a new file and keeps the one before."""
+
+    def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:
+        self._path = path
+        self._on_line = on_line
+        self._file = path.open("ab", buffering=0)
+        self._size = self._file.tell()
+
+    def keep(self, line: bytes) -> None:
+        """Keep one line, without its end."""
+        content = line[:MAX_LINE_CHARS] + b"\n"
+        self._size += self._file.write(content) or 0
+        if self._size > _MAX_FILE_BYTES:
+            self._rotate()
+        self._on_line(content.decode(errors="replace").rstrip("\n"))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _rotate(self) -> None:
+        self._file.close()
+        self._path.replace(self._path.with_suffix(".1.log"))
+        self._file = self._path.open("ab", buffering=0)
+        self._size = 0

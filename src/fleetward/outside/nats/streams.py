@@ -1,0 +1,178 @@
+"""The JetStream streams we keep, their bounds, and how to read one back.
+
+`$MQTT_msgs` is nats-server's own: a PUBACK promises that a message lies there. We create it before the first
+device connects, exactly as the server would, so that our durable consumer is there from the first message on.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import nats
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import BadRequestError, NotFoundError
+
+EVENTS = "EVENTS"
+TELEMETRY = "TELEMETRY"
+LOGS = "LOGS"
+METRICS = "METRICS"
+ADMISSION_BUCKET = "admission"
+PRESENCE_BUCKET = "presence"
+MQTT_MESSAGES = "$MQTT_msgs"
+MQTT_SUBJECT_PREFIX = "$MQTT.msgs."
+
+_DAY_S = 24 * 3600
+_FETCH = 500
+_READ_TIMEOUT_S = 5.0
+# A device sends again what it has no PUBACK for; within this time its own message ids tell repeats.
+_DUPLICATE_WINDOW_S = 600.0
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Bounds of what devices send: whichever is met first drops the oldest.
+
+    Attributes:
+        max_bytes: of all streams together.
+        max_per_subject: messages of one device and stream, so that a noisy one evicts only its own.
+    """
+
+    max_bytes: int = 6 * 1024**3
+    telemetry_age_s: float = 30 * _DAY_S
+    logs_age_s: float = 30 * _DAY_S
+    metrics_age_s: float = 7 * _DAY_S
+    events_age_s: float = 90 * _DAY_S
+    max_per_subject: int = 100_000
+
+
+def kv_subject(bucket: str, key: str) -> str:
+    """Return the subject that writing `key` of a bucket is a message on."""
+    return f"$KV.{bucket}.{key}"
+
+
+async def ensure_streams(js: JetStreamContext, *, replicas: int, retention: Retention) -> None:
+    """Create the streams and buckets, or bring them to these bounds. Several processes may do so at once."""
+    share = retention.max_bytes // 10
+    for config in (
+        _bounded(EVENTS, "events.>", retention.events_age_s, share),
+        _bounded(TELEMETRY, "telemetry.>", retention.telemetry_age_s, share * 6, retention.max_per_subject),
+        _bounded(LOGS, "logs.>", retention.logs_age_s, share * 2, retention.max_per_subject),
+        _bounded(METRICS, "metrics.>", retention.metrics_age_s, share, retention.max_per_subject),
+        _bucket(ADMISSION_BUCKET),
+        _bucket(PRESENCE_BUCKET),
+    ):
+        await _ensure(js, config.evolve(num_replicas=replicas), may_update=True)
+    await _ensure(js, mqtt_messages_config(replicas), may_update=False)
+
+
+def mqtt_messages_config(replicas: int) -> StreamConfig:
+    """Return the stream as nats-server itself creates it at the first MQTT connection."""
+    return StreamConfig(
+        name=MQTT_MESSAGES,
+        subjects=[f"{MQTT_SUBJECT_PREFIX}>"],
+        retention=RetentionPolicy.INTEREST,
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+    )
+
+
+async def read_stream(
+    js: JetStreamContext, stream: str, subject: str, *, since: datetime | None = None, only_last: bool = False
+) -> AsyncIterator[Msg]:
+    """Yield what lies under `subject` now, oldest first: all of it, since a time, or each subject's last."""
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.LAST_PER_SUBJECT if only_last else DeliverPolicy.ALL,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=30.0,
+        mem_storage=True,
+        num_replicas=1,
+    )
+    if since is not None:
+        config = config.evolve(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=since)
+    subscription = await js.pull_subscribe(subject, stream=stream, config=config)
+    try:
+        info = await subscription.consumer_info()
+        left = info.num_pending or 0
+        while left > 0:
+            try:
+                found = await subscription.fetch(min(left, _FETCH), timeout=_READ_TIMEOUT_S)
+            except nats.errors.TimeoutError:
+                return  # retention dropped the rest meanwhile
+            left -= len(found)
+            for message in found:
+                yield message
+    finally:
+        await subscription.unsubscribe()
+        await js.delete_consumer(stream, info.name)
+
+
+async def count_since(js: JetStreamContext, stream: str, subject: str, since: datetime) -> int:
+    """Return how many messages lie under `subject` since a time."""
+    info = await js.add_consumer(
+        stream,
+        ConsumerConfig(
+            filter_subject=subject,
+            deliver_policy=DeliverPolicy.BY_START_TIME,
+            opt_start_time=since,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=5.0,
+            mem_storage=True,
+            num_replicas=1,
+        ),
+    )
+    await js.delete_consumer(stream, info.name)
+    return info.num_pending or 0
+
+
+def _bounded(
+    name: str, subject: str, max_age_s: float, max_bytes: int, per_subject: int = -1
+) -> StreamConfig:
+    return StreamConfig(
+        name=name,
+        subjects=[subject],
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_age=max_age_s,
+        max_bytes=max_bytes,
+        max_msgs_per_subject=per_subject,
+        duplicate_window=_DUPLICATE_WINDOW_S,
+        allow_direct=True,
+    )
+
+
+def _bucket(name: str) -> StreamConfig:
+    """Return a key-value bucket that keeps the last value of each key."""
+    return StreamConfig(
+        name=f"KV_{name}",
+        subjects=[kv_subject(name, ">")],
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_msgs_per_subject=1,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        allow_direct=True,
+    )
+
+
+async def _ensure(js: JetStreamContext, config: StreamConfig, *, may_update: bool) -> None:
+    name = config.name or ""
+    try:
+        await js.stream_info(name)
+    except NotFoundError:
+        try:
+            await js.add_stream(config)
+        except BadRequestError:  # another process created it a moment ago
+            await js.stream_info(name)
+        return
+    if may_update:
+        await js.update_stream(config)
