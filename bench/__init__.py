@@ -1,0 +1,1 @@
+"""Runnable benchmarks: each puts us beside a peer in the same run and prints the ratio."""
