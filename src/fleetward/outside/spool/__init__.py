@@ -1,0 +1,1 @@
+"""What waits on a device for the server: a durable, bounded queue."""
