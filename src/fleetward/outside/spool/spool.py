@@ -19,7 +19,7 @@ from typing import Self
 from fleetward.base.clock import parse_time, render_time
 from fleetward.base.errors import TooLargeError
 
-MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_PAYLOAD_BYTES = 128 * 1024
 _MAX_WAITING_BYTES = 1024 * 1024
 # A full disk must leave room for the write-ahead log of deletions, or nothing could ever be freed again.
 _RESERVE_BYTES = 1024 * 1024
@@ -129,7 +129,7 @@ class Spool:
         """Queue a message; it is on disk once `commit` has returned True.
 
         Raises:
-            TooLargeError: over 256 KiB.
+            TooLargeError: over 128 KiB.
         """
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise TooLargeError(

@@ -1,0 +1,1 @@
+"""TLS as a device speaks it to its platform."""
