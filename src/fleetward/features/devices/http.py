@@ -151,8 +151,8 @@ def view_device(device: Device) -> DeviceView:
         state_reason=device.state_reason,
         state_changed_at=render_time(device.state_changed_at),
         tier=device.tier,
-        hardware_kind=device.hardware and device.hardware.kind.value,
-        hardware_fingerprint=device.hardware and device.hardware.fingerprint,
+        hardware_kind=None if device.hardware is None else device.hardware.kind.value,
+        hardware_fingerprint=None if device.hardware is None else device.hardware.fingerprint,
         firmware_version=device.firmware_version,
         created_at=render_time(device.created_at),
     )

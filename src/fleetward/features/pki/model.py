@@ -1,0 +1,213 @@
+"""Certificates as values: who stands in them, what a request may ask, what one proves. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from fleetward.base.errors import InvalidInputError, TooLargeError, UnauthenticatedError
+from fleetward.base.ids import parse_device_id
+
+MAX_CSR_BYTES = 8 * 1024
+MAX_CERTIFICATE_BYTES = 16 * 1024
+_MAX_SERIAL_BYTES = 20
+
+
+class CsrRefusedError(InvalidInputError):
+    """A certificate request we will not sign."""
+
+    code = "csr_refused"
+
+
+class CertificateRefusedError(UnauthenticatedError):
+    """A client certificate that proves nothing; `reason` in details says why."""
+
+    code = "certificate_refused"
+
+
+class RevocationReason(StrEnum):
+    """Why a certificate was taken back (RFC 5280 section 5.3.1)."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "key_compromise"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation_of_operation"
+
+
+REASON_FLAG = {
+    RevocationReason.UNSPECIFIED: x509.ReasonFlags.unspecified,
+    RevocationReason.KEY_COMPROMISE: x509.ReasonFlags.key_compromise,
+    RevocationReason.SUPERSEDED: x509.ReasonFlags.superseded,
+    RevocationReason.CESSATION_OF_OPERATION: x509.ReasonFlags.cessation_of_operation,
+}
+
+
+@dataclass(frozen=True)
+class DeviceCertificate:
+    """A verified client certificate of a device."""
+
+    device_id: str
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    certificate: x509.Certificate
+
+
+@dataclass(frozen=True)
+class CertificateRecord:
+    """A certificate we issued, as remembered."""
+
+    serial: int
+    device_id: str
+    not_before: datetime
+    not_after: datetime
+    issued_at: datetime
+    revoked_at: datetime | None
+    revocation_reason: RevocationReason | None
+
+    def is_live(self, now: datetime) -> bool:
+        return self.revoked_at is None and now <= self.not_after
+
+
+def render_spiffe_id(trust_domain: str, device_id: str) -> str:
+    """Return the URI that names a device in its certificate (SPIFFE-ID section 2)."""
+    return f"spiffe://{trust_domain}/device/{device_id}"
+
+
+def parse_csr(der: bytes) -> x509.CertificateSigningRequest:
+    """Return a PKCS#10 request whose signature proves possession of a P-256 key (RFC 2986).
+
+    Raises:
+        TooLargeError: over 8 KiB.
+        CsrRefusedError: malformed, another kind of key, or not signed by its key.
+    """
+    if len(der) > MAX_CSR_BYTES:
+        raise TooLargeError(f"certificate request: expected at most {MAX_CSR_BYTES} bytes, found {len(der)}")
+    try:
+        csr = x509.load_der_x509_csr(der)
+        check_csr(csr)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CsrRefusedError("certificate request: expected PKCS#10, found something else") from error
+    return csr
+
+
+def check_csr(csr: x509.CertificateSigningRequest) -> ec.EllipticCurvePublicKey:
+    """Return the key of a request that proves possession of it.
+
+    Raises:
+        CsrRefusedError: not P-256, or not signed by its key.
+    """
+    key = csr.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise CsrRefusedError("certificate request: expected a P-256 key, found another kind")
+    try:
+        is_proven = csr.is_signature_valid
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise CsrRefusedError(
+            "certificate request: expected an ECDSA signature without parameters, found another encoding",
+            hint="Some TPM providers write NULL parameters; sign the request through PKCS#11 or TSS instead.",
+        ) from error
+    if not is_proven:
+        raise CsrRefusedError("certificate request: expected it signed by its own key, found it is not")
+    return key
+
+
+def identify_device(trust_domain: str, certificate: x509.Certificate) -> str:
+    """Return the device named by a certificate's one SAN URI.
+
+    Raises:
+        CertificateRefusedError: no SAN, another trust domain, or more than one name.
+    """
+    try:
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+        raise _refused("certificate_malformed", "one SAN with the device's name, found none") from error
+    names = list(san)
+    prefix = render_spiffe_id(trust_domain, "")
+    if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
+        raise _refused("certificate_malformed", f"one SAN URI, found {len(names)} names")
+    if not names[0].value.startswith(prefix):
+        raise _refused("certificate_other_domain", f"a name under {prefix}, found another")
+    try:
+        return parse_device_id(names[0].value[len(prefix) :])
+    except InvalidInputError as error:
+        raise _refused("certificate_malformed", "a device id in its SAN, found something else") from error
+
+
+def verify_certificate(
+    certificate: x509.Certificate, issuers: dict[bytes, x509.Certificate], trust_domain: str, now: datetime
+) -> DeviceCertificate:
+    """Return what a device's certificate proves (RFC 5280 section 6.1, for our two-level hierarchy).
+
+    1. One of our device CAs signed it. 2. `now` is within its validity. 3. It is for client authentication
+    and no CA. 4. Its SAN names a device of our trust domain. Revocation is the caller's.
+
+    Args:
+        issuers: our device CAs by subject key identifier, themselves verified.
+
+    Raises:
+        CertificateRefusedError: one of these fails.
+    """
+    try:
+        authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        issuer = issuers.get(authority.key_identifier or b"")
+        if issuer is None:
+            raise _refused("certificate_unknown_ca", "an issuer of ours, found another")
+        certificate.verify_directly_issued_by(issuer)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise _refused("certificate_unknown_ca", "an issuer of ours, found none named") from error
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise _refused("certificate_unknown_ca", "its issuer's signature, found another") from error
+    if now > certificate.not_valid_after_utc:
+        raise _refused("certificate_expired", f"it valid at {now:%Y-%m-%dT%H:%M:%SZ}, found it expired")
+    if now < certificate.not_valid_before_utc:
+        raise _refused("certificate_not_yet_valid", f"it valid at {now:%Y-%m-%dT%H:%M:%SZ}, found it not yet")
+    _check_purpose(certificate)
+    return DeviceCertificate(
+        device_id=identify_device(trust_domain, certificate),
+        serial=certificate.serial_number,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        certificate=certificate,
+    )
+
+
+def parse_certificate(der: bytes) -> x509.Certificate:
+    """Return a DER certificate of at most 16 KiB. Raises CertificateRefusedError."""
+    if len(der) > MAX_CERTIFICATE_BYTES:
+        raise _refused("certificate_malformed", f"at most {MAX_CERTIFICATE_BYTES} bytes, found {len(der)}")
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise _refused("certificate_malformed", "X.509, found something else") from error
+
+
+def parse_serial(text: str) -> int:
+    """Return the serial number of its hexadecimal text. Raises InvalidInputError."""
+    try:
+        serial = int(text, 16)
+    except ValueError as error:
+        raise InvalidInputError(f"serial: expected hexadecimal, found {text[:48]!r}") from error
+    if not 0 < serial < 1 << (8 * _MAX_SERIAL_BYTES):
+        raise InvalidInputError(f"serial: expected at most {_MAX_SERIAL_BYTES} bytes, found {text[:48]!r}")
+    return serial
+
+
+def _check_purpose(certificate: x509.Certificate) -> None:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+        raise _refused("certificate_malformed", "key usage and constraints, found one missing") from error
+    if is_ca or list(usage) != [ExtendedKeyUsageOID.CLIENT_AUTH]:
+        raise _refused("certificate_wrong_purpose", "one for client authentication alone, found another")
+
+
+def _refused(reason: str, expected: str) -> CertificateRefusedError:
+    return CertificateRefusedError(
+        f"client certificate: expected {expected}", reason=reason, challenge="Mutual"
+    )

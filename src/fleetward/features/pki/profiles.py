@@ -1,0 +1,198 @@
+"""What each kind of certificate holds (RFC 5280 section 4). Pure: signing keys and `now` come in."""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+
+from fleetward.features.pki.model import render_spiffe_id
+from fleetward.features.pki.ports import CaSigner
+
+ROOT_LIFETIME = timedelta(days=20 * 365)
+ISSUING_LIFETIME = timedelta(days=5 * 365)
+SERVER_LIFETIME = timedelta(days=30)
+TIME_LIFETIME = timedelta(days=365)
+# Clocks differ: a certificate must be valid on a device that is a little behind us.
+BACKDATE = timedelta(minutes=5)
+
+_CA_USAGE = x509.KeyUsage(
+    digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
+    key_encipherment=False, data_encipherment=False, key_agreement=False,
+    encipher_only=False, decipher_only=False,
+)  # fmt: skip
+_LEAF_USAGE = x509.KeyUsage(
+    digital_signature=True, key_cert_sign=False, crl_sign=False, content_commitment=False,
+    key_encipherment=False, data_encipherment=False, key_agreement=False,
+    encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RevocationUrls:
+    """Where third parties ask about our certificates."""
+
+    crl: str
+    ocsp: str
+    issuer: str
+
+
+def sign_root(key: ec.EllipticCurvePrivateKey, trust_domain: str, now: datetime) -> x509.Certificate:
+    """Return the self-signed root: signs issuing CAs and nothing else."""
+    name = _ca_name(trust_domain, "root CA")
+    builder = _builder(name, name, key.public_key(), now - BACKDATE, now + ROOT_LIFETIME)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+    builder = builder.add_extension(_CA_USAGE, critical=True)
+    return builder.sign(key, hashes.SHA256())
+
+
+def sign_issuing_ca(
+    root: x509.Certificate,
+    root_key: ec.EllipticCurvePrivateKey,
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    trust_domain: str,
+    name: str,
+    usages: Sequence[x509.ObjectIdentifier],
+    now: datetime,
+) -> x509.Certificate:
+    """Return an issuing CA that may sign leaves for `usages` only, never beyond its root's end."""
+    until = min(now + ISSUING_LIFETIME, root.not_valid_after_utc)
+    builder = _builder(_ca_name(trust_domain, name), root.subject, public_key, now - BACKDATE, until)
+    builder = (
+        builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_CA_USAGE, critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(_authority(root), critical=False)
+    )
+    return builder.sign(root_key, hashes.SHA256())
+
+
+def sign_device(
+    ca: CaSigner,
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    trust_domain: str,
+    device_id: str,
+    lifetime: timedelta,
+    urls: RevocationUrls,
+    now: datetime,
+) -> x509.Certificate:
+    """Return a device's certificate: clientAuth alone, SAN `spiffe://<trust domain>/device/<id>`."""
+    until = min(now + lifetime, ca.certificate.not_valid_after_utc)
+    start = max(now - min(BACKDATE, lifetime / 2), ca.certificate.not_valid_before_utc)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_id)])
+    san = x509.SubjectAlternativeName(
+        [x509.UniformResourceIdentifier(render_spiffe_id(trust_domain, device_id))]
+    )
+    builder = _leaf(ca, subject, public_key, start, until, ExtendedKeyUsageOID.CLIENT_AUTH)
+    builder = (
+        builder.add_extension(san, critical=False)
+        .add_extension(_crl_points(urls.crl), critical=False)
+        .add_extension(_information(urls), critical=False)
+    )
+    return builder.sign(ca.private_key, hashes.SHA256())
+
+
+def sign_server(
+    ca: CaSigner,
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    names: Sequence[str],
+    lifetime: timedelta,
+    now: datetime,
+) -> x509.Certificate:
+    """Return a listener's certificate for DNS names and IP addresses; the first stands in the subject."""
+    until = min(now + lifetime, ca.certificate.not_valid_after_utc)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    san = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    builder = _leaf(ca, subject, public_key, now - BACKDATE, until, ExtendedKeyUsageOID.SERVER_AUTH)
+    return builder.add_extension(san, critical=False).sign(ca.private_key, hashes.SHA256())
+
+
+def sign_time_signer(
+    ca: CaSigner, public_key: ec.EllipticCurvePublicKey, *, trust_domain: str, now: datetime
+) -> x509.Certificate:
+    """Return the certificate of the key that states the time; its EKU is timeStamping, alone and critical."""
+    until = min(now + TIME_LIFETIME, ca.certificate.not_valid_after_utc)
+    subject = _ca_name(trust_domain, "time")
+    builder = _leaf(
+        ca, subject, public_key, now - BACKDATE, until, ExtendedKeyUsageOID.TIME_STAMPING, is_critical=True
+    )
+    return builder.sign(ca.private_key, hashes.SHA256())
+
+
+def subject_key_id(certificate: x509.Certificate) -> bytes:
+    """Return the SKI of a certificate of ours."""
+    return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+
+
+def _leaf(
+    ca: CaSigner,
+    subject: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    start: datetime,
+    until: datetime,
+    usage: x509.ObjectIdentifier,
+    *,
+    is_critical: bool = False,
+) -> x509.CertificateBuilder:
+    return (
+        _builder(subject, ca.certificate.subject, public_key, start, until)
+        .add_extension(_authority(ca.certificate), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_LEAF_USAGE, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=is_critical)
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime, until: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())  # 159 random bits
+        .not_valid_before(start)
+        .not_valid_after(until)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _ca_name(trust_domain: str, role: str) -> x509.Name:
+    return x509.Name([
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain[:64]),
+        x509.NameAttribute(NameOID.COMMON_NAME, f"Fleetward {role}"),
+    ])  # fmt: skip
+
+
+def _authority(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _crl_points(url: str) -> x509.CRLDistributionPoints:
+    full_name = [x509.UniformResourceIdentifier(url)]
+    return x509.CRLDistributionPoints([x509.DistributionPoint(full_name, None, None, None)])
+
+
+def _information(urls: RevocationUrls) -> x509.AuthorityInformationAccess:
+    return x509.AuthorityInformationAccess([
+        x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(urls.ocsp)),
+        x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(urls.issuer)
+        ),
+    ])  # fmt: skip

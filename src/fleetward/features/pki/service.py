@@ -1,0 +1,220 @@
+"""Use cases of the certificate authority. Each change is audited and told as an event."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetward.base.clock import render_time
+from fleetward.base.db import Tx
+from fleetward.base.errors import NotFoundError
+from fleetward.base.events import Severity, emit
+from fleetward.features.audit import service as audit
+from fleetward.features.pki import store
+from fleetward.features.pki.model import (
+    CertificateRecord,
+    CertificateRefusedError,
+    DeviceCertificate,
+    RevocationReason,
+    check_csr,
+    parse_certificate,
+    verify_certificate,
+)
+from fleetward.features.pki.ports import CaSigner
+from fleetward.features.pki.profiles import RevocationUrls, sign_device, subject_key_id
+
+MAX_LISTED = 200
+_KEPT_AFTER_EXPIRY = timedelta(days=90)
+
+
+@dataclass(frozen=True)
+class PkiContext:
+    """The authorities of a platform; in `app.state.pki`.
+
+    Attributes:
+        device_ca: signs new device certificates.
+        earlier_device_cas: still trusted, no longer signing (rollover).
+    """
+
+    trust_domain: str
+    root: x509.Certificate
+    device_ca: CaSigner
+    server_ca: CaSigner
+    urls: RevocationUrls
+    earlier_device_cas: tuple[x509.Certificate, ...] = ()
+    issuers: dict[bytes, x509.Certificate] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        trusted = (self.device_ca.certificate, *self.earlier_device_cas)
+        object.__setattr__(self, "issuers", {subject_key_id(one): one for one in trusted})
+
+
+@dataclass(frozen=True)
+class IssuedCertificate:
+    """A new certificate and its issuers, nearest first, without the root."""
+
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+
+    @property
+    def serial(self) -> int:
+        return self.certificate.serial_number
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def chain_der(self) -> list[bytes]:
+        return [one.public_bytes(Encoding.DER) for one in self.chain]
+
+
+def issue_device_certificate(
+    tx: Tx, context: PkiContext, device_id: str, csr: x509.CertificateSigningRequest, lifetime: timedelta
+) -> IssuedCertificate:
+    """Sign a certificate for the key of `csr`; none leaves this function unrecorded.
+
+    Whether this device may have one is the caller's to decide.
+
+    Raises:
+        CsrRefusedError: not P-256, or no proof of possession.
+        KeyUnavailableError: the CA key cannot be reached.
+    """
+    ca = context.device_ca
+    certificate = sign_device(
+        ca, check_csr(csr), trust_domain=context.trust_domain, device_id=device_id, lifetime=lifetime,
+        urls=context.urls, now=tx.now,
+    )  # fmt: skip
+    issued = IssuedCertificate(certificate, (ca.certificate, *ca.chain))
+    record = CertificateRecord(
+        serial=certificate.serial_number,
+        device_id=device_id,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        issued_at=tx.now,
+        revoked_at=None,
+        revocation_reason=None,
+    )
+    store.insert_certificate(tx, record, issuer=subject_key_id(ca.certificate).hex(), der=issued.der)
+    facts: dict[str, Any] = {"serial": f"{record.serial:x}", "not_after": render_time(record.not_after)}
+    audit.append(tx, "certificate.issued", f"device:{device_id}", **facts)
+    emit(
+        tx, "certificate.issued", f"Device {device_id} has a certificate until {facts['not_after']}.",
+        device=device_id, **facts,
+    )  # fmt: skip
+    return issued
+
+
+def revoke_device(
+    tx: Tx, device_id: str, reason: str, *, why: RevocationReason = RevocationReason.UNSPECIFIED
+) -> list[int]:
+    """Revoke every live certificate of a device and return their serials.
+
+    Args:
+        reason: for the audit log and people.
+        why: for the CRL (RFC 5280 section 5.3.1).
+    """
+    serials = store.list_live_serials(tx, device_id, tx.now)
+    _revoke(tx, device_id, serials, reason, why)
+    return serials
+
+
+def revoke_certificate(
+    tx: Tx, serial: int, reason: str, *, why: RevocationReason = RevocationReason.UNSPECIFIED
+) -> CertificateRecord:
+    """Revoke one certificate; revoking it again changes nothing.
+
+    Raises:
+        NotFoundError: we never issued it.
+    """
+    record = get_certificate(tx, serial)
+    if record.revoked_at is None:
+        _revoke(tx, record.device_id, [serial], reason, why)
+    return get_certificate(tx, serial)
+
+
+def retire_superseded(tx: Tx, device_id: str, keep: int) -> list[int]:
+    """Revoke the certificates that `keep` replaced, once the device has connected with it.
+
+    Only those issued before it: one issued since is the next in line.
+    """
+    kept = get_certificate(tx, keep)
+    older = [
+        record.serial
+        for record in store.list_certificates(tx, device_id, limit=MAX_LISTED)
+        if record.issued_at < kept.issued_at and record.is_live(tx.now)
+    ]
+    _revoke(tx, device_id, older, f"superseded by {keep:x}", RevocationReason.SUPERSEDED)
+    return older
+
+
+def get_certificate(tx: Tx, serial: int) -> CertificateRecord:
+    """Return a certificate we issued. Raises NotFoundError when we did not."""
+    found = store.find_certificate(tx, serial)
+    if found is None:
+        raise NotFoundError(f"certificate {serial:x}: expected one we issued, found none")
+    return found
+
+
+def find_certificate(tx: Tx, serial: int) -> CertificateRecord | None:
+    return store.find_certificate(tx, serial)
+
+
+def list_certificates(tx: Tx, device_id: str) -> list[CertificateRecord]:
+    """Return a device's certificates, newest first, 200 at most."""
+    return store.list_certificates(tx, device_id, limit=MAX_LISTED)
+
+
+def list_revoked_serials(tx: Tx, device_id: str | None = None) -> list[int]:
+    """Return the serials that are revoked and not expired, of one device or of all: the denylist."""
+    return [record.serial for record in store.list_revoked(tx, issuer=None, device_id=device_id, now=tx.now)]
+
+
+def is_revoked(tx: Tx, serial: int) -> bool:
+    """Whether a certificate was revoked; one we do not remember counts as revoked."""
+    found = store.find_certificate(tx, serial)
+    return found is None or found.revoked_at is not None
+
+
+def verify_device_certificate(tx: Tx, context: PkiContext, der: bytes, now: datetime) -> DeviceCertificate:
+    """Return what a client certificate proves, revocation included.
+
+    Raises:
+        CertificateRefusedError: malformed, expired, revoked, or not ours; `reason` in details says which.
+    """
+    verified = verify_certificate(parse_certificate(der), context.issuers, context.trust_domain, now)
+    if is_revoked(tx, verified.serial):
+        raise CertificateRefusedError(
+            f"client certificate of {verified.device_id}: expected it live, found it revoked",
+            reason="certificate_revoked",
+            challenge="Mutual",
+        )
+    return verified
+
+
+def forget_expired(tx: Tx) -> int:
+    """Delete what expired 90 days ago; the audit log keeps that it was issued. Return how many."""
+    return store.delete_expired(tx, tx.now - _KEPT_AFTER_EXPIRY)
+
+
+def _revoke(tx: Tx, device_id: str, serials: Iterable[int], reason: str, why: RevocationReason) -> None:
+    listed = list(serials)
+    if not listed or store.revoke(tx, listed, why) == 0:
+        return
+    texts = [f"{serial:x}" for serial in listed]
+    audit.append(
+        tx, "certificate.revoked", f"device:{device_id}", serials=texts, reason=reason, why=why.value
+    )
+    is_routine = why is RevocationReason.SUPERSEDED
+    emit(
+        tx,
+        "certificate.revoked",
+        f"{len(texts)} certificate(s) of device {device_id} were revoked: {reason}",
+        device=device_id,
+        severity=Severity.INFO if is_routine else Severity.WARNING,
+        serials=texts,
+        reason=reason,
+    )

@@ -1,0 +1,34 @@
+"""Certificates and CRLs."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "certificates",
+        sa.Column("serial", sa.String(40), nullable=False),
+        sa.Column("issuer", sa.String(64), nullable=False),
+        sa.Column("device", sa.String(64), nullable=False),
+        sa.Column("not_before", sa.BigInteger, nullable=False),
+        sa.Column("not_after", sa.BigInteger, nullable=False),
+        sa.Column("issued_at", sa.BigInteger, nullable=False),
+        sa.Column("revoked_at", sa.BigInteger, nullable=True),
+        sa.Column("revocation_reason", sa.String(32), nullable=True),
+        sa.Column("der", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("serial", name="pk_certificates"),
+    )
+    op.create_index("ix_certificates_device", "certificates", ["device", "issued_at"])
+    op.create_index("ix_certificates_revoked", "certificates", ["issuer", "revoked_at"])
+    op.create_table(
+        "crls",
+        sa.Column("issuer", sa.String(64), nullable=False),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("this_update", sa.BigInteger, nullable=False),
+        sa.Column("next_update", sa.BigInteger, nullable=False),
+        sa.Column("der", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("issuer", name="pk_crls"),
+    )
