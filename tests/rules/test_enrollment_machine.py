@@ -17,10 +17,12 @@ from fleetward.features.enrollment.device.state import (
     pause_after,
     renewal_at,
 )
+from support.authority import LIFETIME, T0
 from support.enrolling import Device, Disk, KilledError
-from support.small_est import HOUR, LIFETIME, T0, SmallServer
+from support.small_est import SmallServer
 
 SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
 
 
 def settings_for(server: SmallServer) -> d.Settings:

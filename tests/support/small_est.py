@@ -1,87 +1,17 @@
 """An EST server with signed time in a few lines, for the device's side; its own small CA."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleetward.features.enrollment import device as d
 from fleetward.wire import est, signed_time
+from support.authority import LIFETIME, T0, Authority, make_certificate
 from support.enrolling import Disk
-
-T0 = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-LIFETIME = 24 * HOUR
-
-
-def make_certificate(
-    name: str,
-    key: ec.EllipticCurvePublicKey,
-    issuer: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None,
-    *,
-    usage: x509.ObjectIdentifier | None,
-    at: datetime = T0,
-    lifetime: timedelta = LIFETIME,
-    own_key: ec.EllipticCurvePrivateKey | None = None,
-) -> x509.Certificate:
-    """Return a certificate; without `usage` that of a CA, without `issuer` a self-signed one by `own_key`."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    if issuer is None:
-        assert own_key
-        issuer = (subject, own_key)
-    is_ca = usage is None
-    key_usage = x509.KeyUsage(
-        digital_signature=not is_ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0])
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(at - timedelta(minutes=5))
-        .not_valid_after(at + lifetime)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer[1].public_key()), critical=False
-        )
-        .add_extension(key_usage, critical=True)
-    )
-    if usage is not None:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-    return builder.sign(issuer[1], hashes.SHA256())
-
-
-class Authority:
-    """A CA: a root without `parent`, else one below it."""
-
-    def __init__(self, name: str, parent: "Authority | None" = None) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = make_certificate(
-            name,
-            self.key.public_key(),
-            parent.as_issuer() if parent else None,
-            usage=None,
-            at=T0 - 365 * LIFETIME,
-            lifetime=9999 * LIFETIME,
-            own_key=self.key,
-        )
-
-    def as_issuer(self) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
-        return self.certificate.subject, self.key
 
 
 @dataclass

@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fleetward.base.errors import InvalidInputError, TooLargeError
@@ -26,6 +26,7 @@ _MALFORMED = (
     TypeError,
     OverflowError,
     UnsupportedAlgorithm,
+    InvalidSignature,
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,

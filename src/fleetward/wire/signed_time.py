@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
 from msgspec import Meta
 
 from fleetward.base.clock import parse_time, render_time
@@ -96,9 +102,12 @@ def verify_signed_time(body: bytes, *, nonce: str, roots: Sequence[x509.Certific
     if not secrets.compare_digest(statement.nonce.encode(), nonce.encode()):
         raise UntrustedTimeError("signed time: expected our nonce, found another")
     try:
-        any_leaf = ExtensionPolicy.permit_all()
+        # The default for issuers wants serverAuth or clientAuth; the signer's own usage is checked below.
+        issuers = ExtensionPolicy.webpki_defaults_ca().may_be_present(
+            x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
+        )
         PolicyBuilder().store(Store(list(roots))).time(at).extension_policies(
-            ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=any_leaf
+            ca_policy=issuers, ee_policy=ExtensionPolicy.permit_all()
         ).build_client_verifier().verify(chain[0], chain[1:])
     except (VerificationError, ValueError) as error:
         raise UntrustedTimeError(

@@ -1,0 +1,189 @@
+"""Device routes of enrollment: EST (RFC 7030) and signed time. See `docs/reference/http-devices.md`."""
+
+import base64
+import binascii
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+from cryptography import x509
+from fastapi import APIRouter, Depends, Request, Response
+
+from fleetward.base.errors import (
+    ConflictError,
+    FleetwardError,
+    ForbiddenError,
+    InvalidInputError,
+    UnauthenticatedError,
+)
+from fleetward.base.web import edge_of, peer_certificate
+from fleetward.features.devices import service as devices
+from fleetward.features.devices.peer import authenticate_peer
+from fleetward.features.enrollment import service
+from fleetward.features.enrollment.context import context_of
+from fleetward.features.enrollment.model import BASIC_CHALLENGE, Lane
+from fleetward.features.enrollment.service.refusals import reason_of
+from fleetward.features.pki.service import PkiContext
+from fleetward.wire import est, signed_time
+
+device_router = APIRouter(tags=["devices: enrollment"])
+_MAX_CREDENTIAL_CHARS = 1024
+_REFUSALS = (InvalidInputError, UnauthenticatedError, ForbiddenError, ConflictError)
+
+
+class CredentialsMissingError(UnauthenticatedError):
+    """An enrollment that names nobody."""
+
+    code = "credentials_missing"
+
+
+async def read_body(request: Request) -> bytes:
+    return await request.body()
+
+
+RawBody = Annotated[bytes, Depends(read_body)]
+
+
+def pki_of(request: Request) -> PkiContext:
+    context: PkiContext = request.app.state.pki
+    return context
+
+
+@device_router.get(f"{est.PATH}/cacerts")
+def cacerts(request: Request) -> Response:
+    """Our issuing CA and its chain up to the root (RFC 7030 section 4.1)."""
+    pki = pki_of(request)
+    return _certificates([pki.device_ca.certificate, *pki.device_ca.chain, pki.root])
+
+
+@device_router.get(f"{est.PATH}/csrattrs")
+def csrattrs() -> Response:
+    """What we ask of a request (RFC 7030 section 4.5)."""
+    return _est_response(est.render_csr_attributes(), est.CSR_ATTRIBUTES_TYPE)
+
+
+@device_router.post(f"{est.PATH}/simpleenroll")
+def simpleenroll(request: Request, body: RawBody) -> Response:
+    """A first certificate, by claim, IDevID or a key the shipment lists (RFC 7030 section 4.2.1)."""
+    authorization = request.headers.get("authorization")
+    der = peer_certificate(request.scope)
+    if authorization is not None:
+        return _enroll_by_claim(request, authorization, body)
+    lane = Lane.IDEVID if der is not None else Lane.LISTED_KEY
+    with telling_refusals(request, said_id="", lane=lane), edge_of(request).db.write("system:est") as tx:
+        csr = est.parse_csr(body)
+        if der is not None:
+            idevid = x509.load_der_x509_certificate(der)
+            return _certificates([service.enroll_by_idevid(tx, pki_of(request), idevid, csr)])
+        issued = service.enroll_by_listed_key(tx, pki_of(request), csr)
+        if issued is None:
+            raise CredentialsMissingError(
+                "enrollment: expected a claim, an IDevID or a key that a shipment lists, found none",
+                hint="HTTP Basic: the device id as user, the claim as password.",
+                challenge=BASIC_CHALLENGE,
+            )
+        return _certificates([issued])
+
+
+@device_router.post(f"{est.PATH}/simplereenroll")
+def simplereenroll(request: Request, body: RawBody) -> Response:
+    """The next certificate, by the current one (RFC 7030 section 4.2.2)."""
+    pki = pki_of(request)
+    with telling_refusals(request, said_id=_peer_id(request), lane=Lane.CERTIFICATE):
+        with edge_of(request).db.read() as tx:
+            peer = authenticate_peer(tx, pki, peer_certificate(request.scope))
+        csr = est.parse_csr(body)
+        with edge_of(request).db.write(f"device:{peer.device.id}") as tx:
+            return _certificates([service.reenroll(tx, pki, peer, csr)])
+
+
+@device_router.get(signed_time.PATH)
+def get_time(request: Request, nonce: str) -> Response:
+    """The time, signed, for a device whose clock is not set."""
+    signer = context_of(request).time_signer()
+    now = edge_of(request).db.clock.now()
+    statement = signed_time.render_signed_time(now, signed_time.parse_nonce(nonce), signer.key, signer.chain)
+    return Response(statement, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@contextmanager
+def telling_refusals(request: Request, *, said_id: str, lane: str) -> Iterator[None]:
+    """Turn a refusal in the block into an `enrollment.refused` event; slow down who fails time and again.
+
+    Raises:
+        RateLimitedError: this address has failed too often for this device.
+    """
+    context, now_s = context_of(request), time.monotonic()
+    address = request.client.host if request.client else ""
+    key = (address, said_id[:64])
+    context.failures.check(key, now_s)
+    try:
+        yield
+    except _REFUSALS as error:
+        context.failures.record(key, now_s)
+        _tell(request, error, said_id, lane, address, now_s)
+        raise
+
+
+def _tell(
+    request: Request, error: FleetwardError, said_id: str, lane: str, address: str, now_s: float
+) -> None:
+    db = edge_of(request).db
+    with db.read() as tx:
+        known = said_id if said_id and devices.find_device(tx, said_id) is not None else None
+    event_key = ("enrollment.refused", known or "", address, reason_of(error))
+    repeated = context_of(request).refusals.admit(event_key, now_s)
+    if repeated is None:
+        return
+    with db.write("system:enrollment") as tx:
+        service.record_refusal(
+            tx, error, device_id=known, said_id=said_id, address=address, lane=lane, repeated=repeated
+        )
+
+
+def _enroll_by_claim(request: Request, authorization: str, body: bytes) -> Response:
+    device_id, token = _parse_basic(authorization)
+    with telling_refusals(request, said_id=device_id, lane=Lane.CLAIM):
+        csr = est.parse_csr(body)
+        with edge_of(request).db.write(f"device:{device_id[:64]}") as tx:
+            return _certificates([service.enroll_by_claim(tx, pki_of(request), device_id, token, csr)])
+
+
+def _parse_basic(authorization: str) -> tuple[str, str]:
+    """Return user and password of HTTP Basic (RFC 7617). Raises CredentialsMissingError."""
+    scheme, _, encoded = authorization[:_MAX_CREDENTIAL_CHARS].partition(" ")
+    try:
+        user, mark, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        user, mark, password = "", "", ""
+    if scheme.lower() != "basic" or not mark:
+        raise CredentialsMissingError(
+            "enrollment: expected HTTP Basic with device id and claim, found something else",
+            challenge=BASIC_CHALLENGE,
+        )
+    return user, password
+
+
+def _peer_id(request: Request) -> str:
+    """Return the device a client certificate names, for the record of a refusal only."""
+    der = peer_certificate(request.scope)
+    if der is None:
+        return ""
+    try:
+        names = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except (ValueError, x509.ExtensionNotFound):
+        return ""
+    uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+    return uris[0].rpartition("/")[2] if uris else ""
+
+
+def _certificates(found: Sequence[x509.Certificate]) -> Response:
+    return _est_response(est.render_certificates(found), est.CERTIFICATES_TYPE)
+
+
+def _est_response(body: bytes, media_type: str) -> Response:
+    name, value = est.TRANSFER_ENCODING
+    return Response(body, headers={"Content-Type": media_type, name: value})

@@ -1,0 +1,62 @@
+"""The one place where enrollment turns a decision into a certificate."""
+
+from cryptography import x509
+
+from fleetward.base.db import Tx
+from fleetward.base.events import Severity, emit
+from fleetward.features.audit import service as audit
+from fleetward.features.devices import service as devices
+from fleetward.features.devices.model import Device, KeyTier
+from fleetward.features.enrollment import store
+from fleetward.features.enrollment.model import Lane, check_may_enroll, check_request, fingerprint_of
+from fleetward.features.pki import service as pki
+from fleetward.features.pki.model import render_spiffe_id
+from fleetward.features.pki.service import IssuedCertificate, PkiContext
+
+
+def check_csr(context: PkiContext, device_id: str, csr: x509.CertificateSigningRequest) -> None:
+    """Pass when the request asks for this device's own certificate. Raises CsrRefusedError."""
+    check_request(csr, device_id, render_spiffe_id(context.trust_domain, device_id))
+
+
+def issue(
+    tx: Tx,
+    context: PkiContext,
+    device: Device,
+    csr: x509.CertificateSigningRequest,
+    tier: KeyTier,
+    lane: Lane,
+) -> IssuedCertificate:
+    """Issue a certificate for a request that was checked and authorised.
+
+    Raises:
+        KeyTierError: `tier` is under the model's floor, or under what the device had.
+        EnrollmentRefusedError: the device's life has ended.
+    """
+    check_may_enroll(device)
+    devices.record_enrollment(tx, device.id, tier)
+    model = devices.get_model(tx, device.model)
+    issued = pki.issue_device_certificate(tx, context, device.id, csr, model.cert_lifetime)
+    store.insert_answer(
+        tx, device.id, fingerprint_of(csr), issued.der, issued.certificate.not_valid_after_utc
+    )
+    details = {"lane": lane.value, "tier": tier.value, "serial": f"{issued.serial:x}"}
+    audit.append(tx, "device.certified", f"device:{device.id}", **details)
+    emit(
+        tx,
+        "enrollment.completed",
+        f"Device {device.id} obtained a certificate by {lane} for a key in {tier}.",
+        device=device.id,
+        severity=Severity.NOTICE,
+        **details,
+    )
+    return issued
+
+
+def find_answer(tx: Tx, device_id: str, csr: x509.CertificateSigningRequest) -> x509.Certificate | None:
+    """Return what was answered for this very key before, while that certificate lives and is not revoked."""
+    der = store.find_answer(tx, device_id, fingerprint_of(csr))
+    if der is None:
+        return None
+    certificate = x509.load_der_x509_certificate(der)
+    return None if pki.is_revoked(tx, certificate.serial_number) else certificate

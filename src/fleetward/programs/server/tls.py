@@ -1,0 +1,358 @@
+"""TLS of our HTTPS listeners: what clients must bring, who they turned out to be, and who was turned away.
+
+Stock uvicorn hands the application no client certificate and forgets failed handshakes; asyncio even drops
+the alert that tells the client why. `TlsServer` is uvicorn but for the accepting: it takes each connection
+itself and gives it to `connect_accepted_socket`, so it knows whom it refused and why, and says so. A contract
+test guards this against upgrades.
+"""
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from fleetward.base.db import Database
+from fleetward.base.errors import FleetwardError
+from fleetward.base.events import Severity, emit
+from fleetward.base.logging import get_logger
+from fleetward.base.throttle import RefusalThrottle
+
+log = get_logger("tls")
+
+HANDSHAKE_TIMEOUT_S = 15.0
+MAX_HANDSHAKES = 1000
+_MAX_UNWRITTEN = 100
+_ACCEPT_PAUSE_S = 0.1
+_LINGER_S = 2.0
+# Where the handshake of the task at work leaves its alert.
+_last_words: ContextVar[list[bytes]] = ContextVar("last_words")
+# For clients that have no TLS 1.3 (strongSwan): forward secrecy and AEAD only. Those of TLS 1.3 are all good.
+_TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h.
+_VERIFY_REASONS = {
+    9: "certificate_not_yet_valid",
+    10: "certificate_expired",
+    18: "certificate_unknown_ca",
+    19: "certificate_unknown_ca",
+    20: "certificate_unknown_ca",
+    21: "certificate_unknown_ca",
+    23: "certificate_revoked",
+    26: "certificate_wrong_purpose",
+}
+_REASONS = {
+    "UNSUPPORTED_PROTOCOL": "legacy_tls",
+    "VERSION_TOO_LOW": "legacy_tls",
+    "WRONG_SSL_VERSION": "legacy_tls",
+    "HTTP_REQUEST": "plaintext",
+    "HTTPS_PROXY_REQUEST": "plaintext",
+    "WRONG_VERSION_NUMBER": "not_tls",
+    "UNEXPECTED_MESSAGE": "not_tls",
+    "NO_SHARED_CIPHER": "no_shared_cipher",
+    "NO_SUITABLE_SIGNATURE_ALGORITHM": "no_shared_cipher",
+}
+_SAID = {
+    "certificate_not_yet_valid": "its certificate is not valid yet",
+    "certificate_expired": "its certificate has expired",
+    "certificate_unknown_ca": "its certificate is by a CA unknown here",
+    "certificate_revoked": "its certificate is revoked",
+    "certificate_wrong_purpose": "its certificate is not for clients",
+    "certificate_invalid": "its certificate does not verify",
+    "legacy_tls": "it speaks a TLS older than 1.2",
+    "plaintext": "it speaks plain HTTP",
+    "not_tls": "it does not speak TLS",
+    "no_shared_cipher": "it offers no cipher we accept",
+    "distrusts_us": "it does not trust our certificate",
+}
+
+
+@dataclass(frozen=True)
+class TlsRefusal:
+    """A client whose handshake failed.
+
+    Attributes:
+        reason: a fixed word, one of `_SAID`, or OpenSSL's own in lower case.
+    """
+
+    reason: str
+    address: str
+
+    @property
+    def said(self) -> str:
+        return _SAID.get(self.reason, self.reason.replace("_", " "))
+
+
+OnRefused = Callable[[TlsRefusal], None]
+
+
+def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
+    """Return a context for a listener that asks for no client certificate: TLS 1.2 or later.
+
+    Args:
+        certificate: PEM of the chain, leaf first; of the key too, when `key` is None.
+    """
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS12_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def devices_context(
+    certificate: Path, key: Path | None, authorities: Iterable[x509.Certificate]
+) -> ssl.SSLContext:
+    """Return a context for the devices' listener: a client may bring a certificate, and it must then verify.
+
+    Args:
+        certificate: as in `server_context`.
+        authorities: our root and issuing device CAs, and those of factories' IDevIDs.
+    """
+    context = server_context(certificate, key)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    # An IDevID's factory may give us only its intermediate CA.
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    # A resumed session skips the certificate's verification; each connection shall pass it.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    add_authorities(context, authorities)
+    return context
+
+
+def add_authorities(context: ssl.SSLContext, authorities: Iterable[x509.Certificate]) -> None:
+    """Accept client certificates of these CAs too, from the next handshake on."""
+    der = b"".join(authority.public_bytes(Encoding.DER) for authority in authorities)
+    if der:
+        context.load_verify_locations(cadata=der)
+
+
+class _Handshake(ssl.SSLObject):
+    """Keeps the alert of a failed handshake, which asyncio would throw away."""
+
+    outgoing: ssl.MemoryBIO
+    last_words: list[bytes]
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError:
+            self.last_words.append(self.outgoing.read())
+            raise
+
+
+class _Context(ssl.SSLContext):
+    sslobject_class = _Handshake
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any
+    ) -> ssl.SSLObject:
+        made = cast("_Handshake", super().wrap_bio(incoming, outgoing, *args, **kwargs))
+        made.outgoing, made.last_words = outgoing, _last_words.get([])
+        return made
+
+
+class TlsServer(uvicorn.Server):
+    """One HTTPS listener of ours."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        sockets: Sequence[socket.socket],
+        context: ssl.SSLContext,
+        on_refused: OnRefused,
+        **settings: Any,
+    ) -> None:
+        """Serve `app` on listening `sockets`, which it closes in the end.
+
+        Args:
+            on_refused: called on the event loop for each failed handshake; must not block.
+            settings: further settings of `uvicorn.Config`.
+        """
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=TlsHttpProtocol,
+                ws=TlsWebSocketProtocol,
+                **{
+                    "log_level": "warning",
+                    "access_log": False,
+                    "server_header": False,
+                    "proxy_headers": False,  # the peer is who connected, whatever a header says
+                    "timeout_graceful_shutdown": 3,
+                    **settings,
+                },
+            )
+        )
+        self._sockets = sockets
+        self._context = context
+        self._on_refused = on_refused
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        del sockets
+        await super().startup(sockets=[])
+        for listener in self._sockets:
+            listener.settimeout(0)
+            self._accepting.append(asyncio.create_task(self._accept(listener)))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        del sockets
+        ending = [*self._accepting, *self._handshakes]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        await super().shutdown(sockets=list(self._sockets))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        room = asyncio.Semaphore(MAX_HANDSHAKES)
+        loop = asyncio.get_running_loop()
+        while True:
+            await room.acquire()
+            try:
+                connection, peer = await loop.sock_accept(listener)
+            except OSError as error:
+                room.release()
+                log.warning("accept_failed", error=error.strerror)
+                await asyncio.sleep(_ACCEPT_PAUSE_S)  # out of descriptors, most likely
+                continue
+            task = asyncio.create_task(self._shake_hands(connection, str(peer[0])))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+            task.add_done_callback(lambda _: room.release())
+
+    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        last_words: list[bytes] = []
+        _last_words.set(last_words)
+        # The transport closes its socket as soon as a handshake fails; this one still carries the alert.
+        with connection.dup() as line:
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: TlsHttpProtocol(self.config, self.server_state, self.lifespan.state),
+                    connection,
+                    ssl=self._context,
+                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+                )
+            except ssl.SSLError as error:
+                reason = reason_of(error)
+                if reason is not None:
+                    self._on_refused(TlsRefusal(reason, address))
+                    await _send_last_words(line, b"".join(last_words))
+            except (OSError, TimeoutError):
+                return  # the client left, or never began: nobody was refused
+
+
+async def _send_last_words(line: socket.socket, alert: bytes) -> None:
+    """Send the alert and read on until the client has it: closing over unread bytes would destroy it."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_LINGER_S):
+            await loop.sock_sendall(line, alert)
+            line.shutdown(socket.SHUT_WR)
+            while await loop.sock_recv(line, 65_536):
+                pass
+    except (OSError, TimeoutError):
+        return  # it does not want to know
+
+
+class TlsHttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, with the verified client certificate in `scope["extensions"]["tls"]`."""
+
+    _tls: dict[str, Any]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._tls = _describe(transport)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast("dict[str, Any]", self.scope)["extensions"] = {"tls": self._tls}
+
+
+class TlsWebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, with the same extension."""
+
+    async def run_asgi(self) -> None:
+        extensions = cast("dict[str, Any]", self.scope["extensions"])
+        extensions["tls"] = _describe(self.transport)
+        await super().run_asgi()
+
+
+class TlsRefusals:
+    """Turns refused handshakes into `tls.refused` events, off the event loop and never in a flood.
+
+    Hand it to a listener as `on_refused`; close it when the listener has stopped.
+    """
+
+    def __init__(self, db: Database, throttle: RefusalThrottle, *, listener: str) -> None:
+        self._db = db
+        self._throttle = throttle
+        self._listener = listener
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tls-refusals")
+        self._room = threading.BoundedSemaphore(_MAX_UNWRITTEN)
+
+    def __call__(self, refusal: TlsRefusal) -> None:
+        key = ("tls.refused", self._listener, refusal.address, refusal.reason)
+        repeated = self._throttle.admit(key, time.monotonic())
+        if repeated is not None and self._room.acquire(blocking=False):
+            self._writer.submit(self._write, refusal, repeated)
+
+    def close(self) -> None:
+        """Write what is waiting, then stop."""
+        self._writer.shutdown()
+
+    def _write(self, refusal: TlsRefusal, repeated: int) -> None:
+        try:
+            with self._db.write("system:tls") as tx:
+                emit(
+                    tx,
+                    "tls.refused",
+                    f"The {self._listener} port refused a client at {refusal.address}: {refusal.said}.",
+                    severity=Severity.WARNING,
+                    reason=refusal.reason,
+                    address=refusal.address,
+                    listener=self._listener,
+                    repeated=repeated,
+                )
+        except FleetwardError as error:
+            log.warning("tls_refusal_not_recorded", reason=refusal.reason, error=error.code)
+        finally:
+            self._room.release()
+
+
+def reason_of(error: ssl.SSLError) -> str | None:
+    """Return the fixed word for a failed handshake; None when the client merely went away."""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return None
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _VERIFY_REASONS.get(error.verify_code, "certificate_invalid")
+    reason = error.reason or ""
+    if "_ALERT_" in reason:
+        return "distrusts_us" if "CERT" in reason or "UNKNOWN_CA" in reason else reason.lower()
+    return _REASONS.get(reason, reason.lower() or None)
+
+
+def _describe(transport: asyncio.BaseTransport) -> dict[str, Any]:
+    """Return the TLS extension of a connection; its certificate is the one the handshake verified."""
+    tls = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return {"client_cert_der": None, "tls_version": None}
+    return {"client_cert_der": tls.getpeercert(binary_form=True), "tls_version": tls.version()}
