@@ -6,11 +6,12 @@ Never a key, a token or a payload: `_SECRET_FIELDS` is the last net, not the rul
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import structlog
+if TYPE_CHECKING:
+    import structlog
 
-Logger = structlog.typing.FilteringBoundLogger
+Logger: TypeAlias = "structlog.typing.FilteringBoundLogger"
 
 _SECRET_FIELDS = frozenset(
     {"token", "claim", "password", "passphrase", "secret", "seed", "private_key", "ticket", "authorization"}
@@ -26,6 +27,8 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
 
 def configure_logging(*, level: str = "info", human: bool | None = None) -> None:
     """Set up logging once per process. `human` None: coloured text on a terminal, JSON elsewhere."""
+    import structlog  # noqa: PLC0415 - 8 MB that a device's agent does not have
+
     is_human = sys.stderr.isatty() if human is None else human
     renderer = structlog.dev.ConsoleRenderer() if is_human else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -44,5 +47,15 @@ def configure_logging(*, level: str = "info", human: bool | None = None) -> None
 
 
 def get_logger(name: str) -> Logger:
-    """Return a logger that names its room."""
-    return cast("Logger", structlog.get_logger(room=name))
+    """Return a logger that names its room; the library behind it is loaded with the first line logged."""
+    return cast("Logger", _LazyLogger(name))
+
+
+class _LazyLogger:
+    def __init__(self, room: str) -> None:
+        self._room = room
+
+    def __getattr__(self, method: str) -> Any:
+        import structlog  # noqa: PLC0415 - as above
+
+        return getattr(structlog.get_logger(room=self._room), method)
