@@ -73,7 +73,7 @@ class Firmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         slots_dir: holds the slots `a` and `b`.
         model: whose releases to follow.
-        keys_file: firmware signing keys pinned at provisioning, PEM.
+        keys_file: firmware signing keys pinned at provisioning (`pinned.json`).
         tuf_root: first trusted TUF root metadata.
         command: starts the application; `{image}` and `{python}` are replaced.
         poll_interval: how often to ask for a new release.
