@@ -78,6 +78,15 @@ def test_a_new_certificate_that_never_connects_does_not_push_out_the_one_that_di
     assert "device-1" in disk.keys or device.now >= T0 + LIFETIME
 
 
+def test_a_renewal_that_is_asked_for_does_not_wait_until_it_is_due() -> None:
+    server, disk = SmallServer(), Disk(claim="good-claim")
+    device = power_on(server, disk)
+    device.tell(d.Connected("device-1"))
+    device.tell(d.RenewalAsked())
+    assert device.in_use == "device-2"
+    assert set(disk.keys) == {"device-1", "device-2"}
+
+
 def test_a_refused_new_certificate_gives_way_to_the_old_one() -> None:
     server, disk = SmallServer(), Disk(claim="good-claim")
     device = power_on(server, disk)

@@ -108,14 +108,17 @@ class EnrollmentMachine:
         if not self._may_apply():
             return self._miss_claim()
         if self._memory.pending is None:
-            made = self._memory.made + 1
-            factory_key = self._settings.factory_key if made == 1 else None
-            self._remember(made=made, pending=factory_key or f"device-{made}")
-            self._csr = None
+            self._plan_key()
         if self._csr is None:
             self._awaited = _Awaited.KEY
             return [m.MakeKey(str(self._memory.pending))]
         return [self._apply(self._csr)]
+
+    def _plan_key(self) -> None:
+        made = self._memory.made + 1
+        factory_key = self._settings.factory_key if made == 1 else None
+        self._remember(made=made, pending=factory_key or f"device-{made}")
+        self._csr = None
 
     def _apply(self, csr: bytes) -> m.SendRequest:
         """Return the first request of the lane for this device's tier and phase."""
@@ -285,6 +288,11 @@ class EnrollmentMachine:
         self._is_clock_doubted = True
         return []
 
+    def _on_renewal_asked(self, _event: m.RenewalAsked) -> list[m.Command]:
+        if self._memory.current is not None and self._memory.pending is None:
+            self._plan_key()
+        return []
+
     def _on_deleted(self, event: m.KeyDeleted) -> list[m.Command]:
         self._deleting -= {event.label}
         self._remember(retired=tuple(label for label in self._memory.retired if label != event.label))
@@ -374,6 +382,7 @@ class EnrollmentMachine:
         m.Connected: _on_connected,
         m.HandshakeRefused: _on_handshake_refused,
         m.ClockDoubted: _on_clock_doubted,
+        m.RenewalAsked: _on_renewal_asked,
     }
     _ON_RESPONSE: ClassVar[dict[_Awaited | None, Callable[["EnrollmentMachine", bytes], list[m.Command]]]] = {
         _Awaited.TIME: _take_time,

@@ -112,6 +112,11 @@ class ClockDoubted:
     """Something outside enrollment met a certificate that seemed not yet valid, or expired."""
 
 
+@dataclass(frozen=True)
+class RenewalAsked:
+    """Somebody wants a new certificate before it is due."""
+
+
 Event = (
     Started
     | Tick
@@ -127,6 +132,7 @@ Event = (
     | Connected
     | HandshakeRefused
     | ClockDoubted
+    | RenewalAsked
 )
 
 
