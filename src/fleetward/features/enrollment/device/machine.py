@@ -115,10 +115,9 @@ class EnrollmentMachine:
         return [self._apply(self._csr)]
 
     def _plan_key(self) -> None:
-        made = self._memory.made + 1
+        made, self._csr = self._memory.made + 1, None
         factory_key = self._settings.factory_key if made == 1 else None
         self._remember(made=made, pending=factory_key or f"device-{made}")
-        self._csr = None
 
     def _apply(self, csr: bytes) -> m.SendRequest:
         """Return the first request of the lane for this device's tier and phase."""
