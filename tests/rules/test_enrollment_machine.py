@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,6 +162,25 @@ def test_the_servers_retry_after_is_kept() -> None:
     server, disk = SmallServer(refuse_status=503), Disk(claim="good-claim")
     device = power_on(server, disk)
     assert device.machine.wake_at == T0 + 120 * SECOND
+
+
+def test_a_factory_key_enrolls_without_a_claim_recovers_and_is_never_deleted() -> None:
+    server, disk = SmallServer(), Disk(keys={"made-in-factory": ec.generate_private_key(ec.SECP256R1())})
+    server.listed_keys.append(disk.keys["made-in-factory"].public_key())
+    settings = replace(settings_for(server), factory_key="made-in-factory")
+    device = Device(settings, disk, server.answer, T0)
+    assert device.in_use == "made-in-factory"
+    device.tell(d.Connected("made-in-factory"))
+    device.run_until(T0 + LIFETIME * 0.61)
+    device.tell(d.Connected("device-2"))
+    assert set(disk.keys) == {"made-in-factory", "device-2"}
+    server.is_absent = True
+    device.run_until(T0 + 3 * LIFETIME)
+    server.is_absent, server.now = False, device.now
+    device.run_until(T0 + 3 * LIFETIME + HOUR)
+    assert device.in_use == "made-in-factory"
+    device.tell(d.Connected("made-in-factory"))
+    assert set(disk.keys) == {"made-in-factory"}
 
 
 @pytest.mark.parametrize("is_renewal", [False, True])

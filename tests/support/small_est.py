@@ -24,6 +24,7 @@ class SmallServer:
     lifetime: timedelta = LIFETIME
     claims: dict[str, bytes | None] = field(default_factory=lambda: {"good-claim": None})
     requests: list[d.SendRequest] = field(default_factory=list)
+    listed_keys: list[object] = field(default_factory=list)
     root: Authority = field(default_factory=lambda: Authority("root"))
 
     def __post_init__(self) -> None:
@@ -64,6 +65,9 @@ class SmallServer:
             assert request.client_key in disk.keys
             found = x509.load_pem_x509_certificate(disk.certificates[request.client_key])
             if self.now >= found.not_valid_after_utc:
+                return d.ResponseReceived(401, {}, b"")
+        elif "authorization" not in request.headers:
+            if csr.public_key() not in self.listed_keys:
                 return d.ResponseReceived(401, {}, b"")
         else:
             claim = disk.claim or ""

@@ -13,17 +13,19 @@ from fleetward.base.errors import InvalidInputError
 from fleetward.features.enrollment.device import messages as m
 from fleetward.features.enrollment.device import requests
 from fleetward.features.enrollment.device.state import (
-    LONGEST_PAUSE,
     CertifiedKey,
     Memory,
     Phase,
     Settings,
     is_clock_credible,
+    is_pausing,
+    live_key,
     parse_memory,
     pause_after,
     phase_of,
     render_memory,
     renewal_at,
+    wants_certificate,
 )
 from fleetward.wire import enroll, est, signed_time
 
@@ -98,16 +100,16 @@ class EnrollmentMachine:
 
     def _advance(self) -> list[m.Command]:
         """Take the next step towards a certificate, when one is wanted and nothing is outstanding."""
-        if self._awaited is not None or self._is_pausing():
+        if self._awaited is not None or is_pausing(self._memory, self._now):
             return []
         if self._must_ask_time():
             self._awaited, self._nonce = _Awaited.TIME, signed_time.new_nonce()
             return [requests.ask_time(self._nonce)]
-        if not self._wants_certificate():
+        if not wants_certificate(self._memory, self._settings.device_id, self._now):
             return []
         if not self._may_apply():
             return self._miss_claim()
-        if self._memory.pending is None:
+        if self._memory.pending is None or self._must_use_factory_key():
             self._plan_key()
         if self._csr is None:
             self._awaited = _Awaited.KEY
@@ -116,8 +118,11 @@ class EnrollmentMachine:
 
     def _plan_key(self) -> None:
         made, self._csr = self._memory.made + 1, None
-        factory_key = self._settings.factory_key if made == 1 else None
-        self._remember(made=made, pending=factory_key or f"device-{made}")
+        given_up = (self._memory.pending,) if self._memory.pending else ()
+        factory_key = None if self._live() else self._settings.factory_key
+        self._remember(
+            made=made, pending=factory_key or f"device-{made}", retired=self._memory.retired + given_up
+        )
 
     def _apply(self, csr: bytes) -> m.SendRequest:
         """Return the first request of the lane for this device's tier and phase."""
@@ -236,13 +241,15 @@ class EnrollmentMachine:
         fresh, old, older = self._fresh, self._memory.current, self._memory.previous
         if self._awaited is not _Awaited.STORED or fresh is None or event.label != fresh.label:
             return []
+        if old is not None and old.label == fresh.label:
+            old = None  # the factory's key, certified again
         if old is not None and older is not None and not old.is_proven:
             old, older = older, old  # never let go of the last one that has connected
         is_claim_used = self._claim is not None and self._live() is None
         self._remember(
             current=fresh,
             previous=old,
-            retired=self._memory.retired + ((older.label,) if older else ()),
+            retired=self._retired_with(older),
             pending=None,
             failures=0,
             retry_at=None,
@@ -265,7 +272,7 @@ class EnrollmentMachine:
         self._remember(
             current=msgspec.structs.replace(current, is_proven=True),
             previous=None,
-            retired=self._memory.retired + ((previous.label,) if previous else ()),
+            retired=self._retired_with(previous),
         )
         return []
 
@@ -277,7 +284,7 @@ class EnrollmentMachine:
         if current.is_proven or previous is None or self._now >= previous.not_after:
             self._is_clock_doubted = True
             return []
-        self._remember(current=previous, previous=None, retired=(*self._memory.retired, current.label))
+        self._remember(current=previous, previous=None, retired=self._retired_with(current))
         return [
             m.Switch(previous.label, None),
             *self._fail(f"the new certificate was refused: {event.reason}"),
@@ -318,26 +325,18 @@ class EnrollmentMachine:
         return [m.Tell("claim_needed", "This device needs a claim token from its operator.")]
 
     def _live(self) -> CertifiedKey | None:
-        """The certificate to authenticate with: unexpired, and proven when there is a choice."""
-        current, previous = self._memory.current, self._memory.previous
-        if current is None or self._now >= current.not_after:
-            return None
-        if not current.is_proven and previous is not None and self._now < previous.not_after:
-            return previous
-        return current
-
-    def _wants_certificate(self) -> bool:
-        current = self._memory.current
-        if current is None or self._memory.pending is not None:
-            return True
-        return self._now >= min(renewal_at(current, self._settings.device_id), current.not_after)
+        return live_key(self._memory, self._now)
 
     def _may_apply(self) -> bool:
         """Whether there is something to be authorised by."""
         settings = self._settings
-        is_first_factory_key = settings.factory_key is not None and self._memory.current is None
-        has_hardware = settings.chip is not None or settings.has_idevid or is_first_factory_key
+        has_hardware = settings.chip is not None or settings.has_idevid or settings.factory_key is not None
         return self._live() is not None or self._claim is not None or has_hardware
+
+    def _must_use_factory_key(self) -> bool:
+        """Whether nothing but the factory's key vouches for this device, and it is not the one at work."""
+        key = self._settings.factory_key
+        return key not in (None, self._memory.pending) and self._claim is None and self._live() is None
 
     def _must_ask_time(self) -> bool:
         """Whether the clock must be checked first. An expiry is only believed by signed time."""
@@ -348,20 +347,22 @@ class EnrollmentMachine:
             current is not None and self._now >= current.not_after and self._time_checked_for != current.label
         )
 
-    def _is_pausing(self) -> bool:
-        """Whether the last failure is too fresh; a pause that a clock change made absurd does not count."""
-        retry_at = self._memory.retry_at
-        return retry_at is not None and self._now < retry_at <= self._now + 4 * LONGEST_PAUSE
-
     def _next_wake(self) -> datetime | None:
         if self._awaited is not None:
             return None
-        if self._must_ask_time() or (self._wants_certificate() and self._may_apply()):
+        if self._must_ask_time() or (
+            wants_certificate(self._memory, self._settings.device_id, self._now) and self._may_apply()
+        ):
             return self._memory.retry_at or self._now
         current = self._memory.current
-        if current is None or self._wants_certificate():
+        if current is None or wants_certificate(self._memory, self._settings.device_id, self._now):
             return None
         return renewal_at(current, self._settings.device_id)
+
+    def _retired_with(self, key: CertifiedKey | None) -> tuple[str, ...]:
+        if key is None or key.label == self._settings.factory_key:
+            return self._memory.retired
+        return (*self._memory.retired, key.label)
 
     def _remember(self, **changes: Any) -> None:
         self._memory = msgspec.structs.replace(self._memory, **changes)

@@ -50,7 +50,8 @@ class Settings:
         earliest: no true time is before this, e.g. when the firmware was built.
         chip: in the `tpm` tier, which uses the TPM lane; None in the others, which use EST.
         has_idevid: the secure element holds a manufacturer's certificate to enroll with instead of a claim.
-        factory_key: label of a key made in the factory, whose CSR is in the shipment manifest.
+        factory_key: label of a key made in the factory, which the shipment manifest lists. It enrolls first,
+            and again after an expiry; it is never deleted.
     """
 
     device_id: str
@@ -155,9 +156,30 @@ def pause_after(memory: Memory, device_id: str, now: datetime) -> timedelta:
     return pause * (1 - _fraction(device_id, str(memory.made), str(memory.failures)) / 2)
 
 
+def is_pausing(memory: Memory, now: datetime) -> bool:
+    """Whether the last failure is too fresh; a pause that a clock change made absurd does not count."""
+    return memory.retry_at is not None and now < memory.retry_at <= now + 4 * LONGEST_PAUSE
+
+
 def is_clock_credible(memory: Memory, settings: Settings, now: datetime) -> bool:
     """Whether `now` is after everything known to be past."""
     return now >= max(settings.earliest, memory.seen_at or datetime.min.replace(tzinfo=UTC))
+
+
+def live_key(memory: Memory, now: datetime) -> CertifiedKey | None:
+    """Return what to authenticate with: unexpired, and one that has connected when there is a choice."""
+    current, previous = memory.current, memory.previous
+    if current is None or now >= current.not_after:
+        return None
+    if not current.is_proven and previous is not None and now < previous.not_after:
+        return previous
+    return current
+
+
+def wants_certificate(memory: Memory, device_id: str, now: datetime) -> bool:
+    if memory.current is None or memory.pending is not None:
+        return True
+    return now >= min(renewal_at(memory.current, device_id), memory.current.not_after)
 
 
 def _fraction(*names: str) -> float:
