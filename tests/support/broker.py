@@ -1,38 +1,47 @@
-"""A nats-server of a test's own with a test CA, and MQTT clients nobody here wrote."""
+"""Messaging as it runs in production: nats-server, our jobs, a database, and MQTT clients of others."""
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509 import CertificateSigningRequestBuilder, Name
 
-from fleetward.base.errors import InvalidInputError
-from fleetward.base.ids import parse_device_id
+from fleetward.base.clock import SystemClock
+from fleetward.base.db import Database
+from fleetward.base.events import Event, list_events
+from fleetward.features.devices import service as devices
+from fleetward.features.devices.model import AttestationPolicy, KeyTier, Model
+from fleetward.features.pki import service as pki
+from fleetward.features.pki.ceremony import ensure_server_certificate
+from fleetward.features.pki.model import identify_device
+from fleetward.features.pki.service import PkiContext
+from fleetward.migrations.runner import migrate
 from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.connection import NatsAddress
+from fleetward.outside.nats.credentials import NatsKeys, ensure_nats_keys
+from fleetward.outside.nats.runtime import Messaging, MessagingSettings, start_messaging
+from fleetward.outside.nats.streams import Retention
+from support.hierarchy import TRUST_DOMAIN, make_pki
 
 T = TypeVar("T")
-TRUST_DOMAIN = "test.example"
-_ID_PREFIX = f"spiffe://{TRUST_DOMAIN}/device/"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+PLAIN = "plain-sensor"
+ATTESTED = "camera"
+_MIB = 1024**2
 
 
 class LoopThread:
@@ -62,143 +71,174 @@ async def _end_tasks() -> None:
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate and its key on disk."""
+    """A device's certificate and key on disk."""
 
+    device: str
     certificate: Path
     key: Path
-    serial: str
+    serial: int
 
 
-class FleetCa:
-    """Root, device CA and server CA in a folder."""
+class Rig:
+    """A platform's messaging in a folder; `start` and `stop` it as often as the test needs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._root = _issue("test root", None, is_ca=True)
-        self._device = _issue("test device CA", self._root, is_ca=True)
-        self._server = _issue("test server CA", self._root, is_ca=True)
-        self.root_file = self._save("root", self._root).certificate
-        self.device_ca_file = self._save("device-ca", self._device).certificate
-        usage = [ExtendedKeyUsageOID.SERVER_AUTH]
-        names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-        self.server = self._save(
-            "server", _issue("localhost", self._server, usage=usage, names=names), self._server[1]
+        self.clock = SystemClock()
+        self.pki: PkiContext = make_pki(folder, self.clock.now())
+        ensure_server_certificate(folder, self.pki.server_ca, ["localhost", "127.0.0.1"], self.clock.now())
+        self.keys: NatsKeys = ensure_nats_keys(folder / "keys")
+        (folder / "logs").mkdir(exist_ok=True)
+        self.db = Database(f"sqlite:///{folder / 'fleetward.sqlite3'}", self.clock)
+        migrate(self.db)
+        self.mqtt_port, self.nats_port = _free_port(), _free_port()
+        self.broker = BrokerSettings(
+            folder=folder / "nats",
+            mqtt_listen=("127.0.0.1", self.mqtt_port),
+            nats_listen=("127.0.0.1", self.nats_port),
+            certificate=folder / "tls" / "server.pem",
+            private_key=folder / "tls" / "server.pem",
+            device_ca=folder / "ca" / "device-ca.crt",
+            log_file=folder / "logs" / "nats.log",
+            max_store_bytes=256 * _MIB,
         )
-
-    def issue(
-        self,
-        device: str,
-        *,
-        lifetime: timedelta = timedelta(hours=1),
-        age: timedelta = timedelta(minutes=5),
-        uri: str | None = None,
-        file: str = "",
-    ) -> Issued:
-        """Issue a device certificate that names `device`."""
-        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri or _ID_PREFIX + device)]
-        usage = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        made = _issue(device, self._device, usage=usage, names=names, lifetime=lifetime, age=age)
-        return self._save(file or device, made)
-
-    def _save(
-        self, name: str, made: tuple[ec.EllipticCurvePrivateKey, x509.Certificate], *chain: x509.Certificate
-    ) -> Issued:
-        key, certificate = made
-        files = Issued(
-            self.folder / f"{name}.pem", self.folder / f"{name}.key", f"{certificate.serial_number:x}"
+        self.address = NatsAddress(
+            (f"tls://127.0.0.1:{self.nats_port}",), folder / "ca" / "ca-bundle.pem", "localhost"
         )
-        files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        pem = b"".join(one.public_bytes(Encoding.PEM) for one in (certificate, *chain))
-        files.certificate.write_bytes(pem)
-        return files
-
-
-def _issue(
-    name: str,
-    issuer: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None,
-    *,
-    is_ca: bool = False,
-    usage: list[x509.ObjectIdentifier] | None = None,
-    names: list[x509.GeneralName] | None = None,
-    lifetime: timedelta = timedelta(hours=1),
-    age: timedelta = timedelta(minutes=5),
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)  # noqa: TID251 - nats-server reads the real clock
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if issuer is None else issuer[1].subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - age)
-        .not_valid_after(now + lifetime)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-    )
-    if usage:
-        builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return key, builder.sign(key if issuer is None else issuer[0], hashes.SHA256())
-
-
-def identify(certificate: x509.Certificate) -> str:
-    """Return the device that a certificate's SAN names in the test trust domain."""
-    try:
-        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound as error:
-        raise InvalidInputError("certificate: expected a SAN, found none") from error
-    for uri in san.get_values_for_type(x509.UniformResourceIdentifier):
-        if uri.startswith(_ID_PREFIX):
-            return parse_device_id(uri.removeprefix(_ID_PREFIX))
-    raise InvalidInputError("certificate: expected a device of this trust domain, found another name")
-
-
-@dataclass(frozen=True)
-class BrokerPlace:
-    """Where a test's broker lies and listens."""
-
-    ca: FleetCa
-    settings: BrokerSettings
-    mqtt_port: int
-    nats_port: int
+        self.loop = LoopThread()
+        self._running: Messaging | None = None
+        with self.db.write("operator:test") as tx:
+            devices.add_model(tx, Model(PLAIN, attestation=AttestationPolicy.NONE))
+            devices.add_model(tx, Model(ATTESTED))
 
     @property
-    def address(self) -> NatsAddress:
-        return NatsAddress((f"tls://127.0.0.1:{self.nats_port}",), self.ca.root_file, "localhost")
+    def messaging(self) -> Messaging:
+        assert self._running is not None
+        return self._running
 
-    def mosquitto(self, program: str, issued: Issued, client_id: str, *options: str) -> list[str]:
+    def start(self) -> None:
+        settings = MessagingSettings(self.address, self.broker, retention=Retention(max_bytes=100 * _MIB))
+        self._running = self.loop.run(
+            start_messaging(
+                settings,
+                self.keys,
+                db=self.db,
+                clock=self.clock,
+                identify=partial(identify_device, TRUST_DOMAIN),
+            )
+        )
+
+    def stop(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            self.loop.run(running.stop())
+
+    def close(self) -> None:
+        self.stop()
+        self.loop.close()
+        self.db.close()
+
+    def enroll(self, device: str, *, model: str = PLAIN, lifetime: timedelta = timedelta(hours=1)) -> Issued:
+        """Register a device where it is new, and give it a certificate."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        csr = CertificateSigningRequestBuilder().subject_name(Name([])).sign(key, hashes.SHA256())
+        with self.db.write(f"device:{device}") as tx:
+            if devices.find_device(tx, device) is None:
+                devices.register(tx, device, model)
+            issued = pki.issue_device_certificate(tx, self.pki, device, csr, lifetime)
+            devices.record_enrollment(tx, device, KeyTier.SOFTWARE)
+        files = Issued(
+            device,
+            self.folder / f"{issued.serial:x}.pem",
+            self.folder / f"{issued.serial:x}.key",
+            issued.serial,
+        )
+        chain = (issued.certificate, *issued.chain)
+        files.certificate.write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in chain))
+        files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return files
+
+    def events(self, kind: str, device: str | None = None) -> list[Event]:
+        with self.db.read() as tx:
+            return [event for event in list_events(tx, device=device, limit=5000) if event.kind == kind]
+
+    def wait_for_event(self, kind: str, device: str | None = None, timeout_s: float = 20) -> Event:
+        return wait_for(lambda: self.events(kind, device), timeout_s=timeout_s)[-1]
+
+    def mosquitto(
+        self, program: str, issued: Issued, *options: str, client_id: str | None = None
+    ) -> list[str]:
         """Return the command line of mosquitto_pub or mosquitto_sub with a certificate."""
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
         return [
-            program, "-h", "127.0.0.1", "-p", str(self.mqtt_port), "--cafile", str(self.ca.root_file),
-            "--cert", str(issued.certificate), "--key", str(issued.key), "-i", client_id, *options,
+            program, "-h", "localhost", "-p", str(self.mqtt_port), "--cafile",
+            str(self.folder / "ca" / "ca-bundle.pem"), "--cert", str(issued.certificate), "--key",
+            str(issued.key), "-i", client_id or issued.device, *options,
         ]  # fmt: skip
 
     def publish(
-        self, issued: Issued, client_id: str, topic: str, payload: str, *, qos: int = 1
+        self, issued: Issued, topic: str, payload: str, *, qos: int = 1, client_id: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Have mosquitto_pub publish one message and return how it ended."""
-        command = self.mosquitto("mosquitto_pub", issued, client_id, "-q", str(qos), "-t", topic, "-s")
+        command = self.mosquitto(
+            "mosquitto_pub", issued, "-q", str(qos), "-t", topic, "-s", client_id=client_id
+        )
         return subprocess.run(command, input=payload, capture_output=True, text=True, timeout=30, check=False)
 
+    @contextmanager
+    def subscriber(self, issued: Issued, *topics: str) -> Iterator["Subscriber"]:
+        """Yield a connected mosquitto_sub."""
+        options = [option for topic in topics for option in ("-t", topic)]
+        command = self.mosquitto("mosquitto_sub", issued, "-q", "1", "-d", "-F", "MSG %t %p", *options)
+        command = ["stdbuf", "-oL", *command]  # a pipe would hold its lines back
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+        ) as process:
+            subscriber = Subscriber(process)
+            try:
+                wait_for(lambda: any("SUBACK" in line for line in subscriber.lines))
+                yield subscriber
+            finally:
+                process.kill()
 
-def make_place(folder: Path) -> BrokerPlace:
-    """Choose ports and issue certificates for a broker in `folder`."""
-    ca = FleetCa(folder / "ca")
-    mqtt, nats = free_port(), free_port()
-    (folder / "logs").mkdir(exist_ok=True)
-    settings = BrokerSettings(
-        folder=folder / "nats",
-        mqtt_listen=("127.0.0.1", mqtt),
-        nats_listen=("127.0.0.1", nats),
-        certificate=ca.server.certificate,
-        private_key=ca.server.key,
-        device_ca=ca.device_ca_file,
-        log_file=folder / "logs" / "nats.log",
-        max_store_bytes=256 * 1024**2,
-    )
-    return BrokerPlace(ca, settings, mqtt, nats)
+
+class Subscriber:
+    """A running mosquitto_sub and what it has printed."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.ended_at: float | None = None
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def messages(self) -> list[tuple[str, Any]]:
+        found = [line.split(" ", 2) for line in self.lines if line.startswith("MSG ")]
+        return [(topic, json.loads(payload)) for _, topic, payload in found]
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the connection it had is over: it says so, and tries again by itself."""
+        return sum("sending CONNECT" in line for line in self.lines) > 1 or self.process.poll() is not None
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+
+def wait_for(find: Callable[[], T], *, timeout_s: float = 20) -> T:
+    """Return what `find` gives as soon as it is true; fail with its last value."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := find()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s} s in vain, last found {found!r}")
+        time.sleep(0.02)
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

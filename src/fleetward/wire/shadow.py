@@ -1,7 +1,7 @@
 """A device's shadow: what is desired of it (`d/<id>/shadow/desired`), what it reports (`…/shadow/reported`).
 
-Both carry a version that only grows, so that a message that comes late or twice changes nothing. A device that
-has lost its memory reports version 0, and counts from there.
+Both carry a version that only grows, so that a message that comes late or twice changes nothing. A device
+that has lost its memory reports version 0, and counts from there.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """What a device sends upward: readings and log lines, and the form they are kept in.
 
-A payload is any JSON value, or the envelope `{"id", "at", "value"}`: then a repeat of the same id is kept once,
-and `at` is the device's own time of it (it may have been offline). Plain text is kept as a JSON string.
+A payload is any JSON value, or the envelope `{"id", "at", "value"}`: then a repeat of the same id is kept
+once, and `at` is the device's own time of it (it may have been offline). Plain text is kept as a JSON string.
 """
 
 from datetime import datetime
@@ -58,7 +58,7 @@ def parse_reading(payload: bytes, *, what: str) -> Reading:
 
     Raises:
         TooLargeError: over 64 KiB.
-        InvalidInputError: broken or deeply nested JSON, an envelope with a wrong field, bytes that are no text.
+        InvalidInputError: broken or deeply nested JSON, a wrong field of an envelope, bytes that are no text.
     """
     check_size(payload, what=what, max_bytes=MAX_READING_BYTES)
     try:

@@ -3,7 +3,8 @@
 What is acknowledged when:
 - A record is safe once the durable queue has it on disk; only then may its producer forget it.
 - It leaves the queue when the broker's PUBACK for it has arrived, never before. After a lost connection all
-  records without PUBACK are sent again, oldest first, with their own message ids, which the platform keeps once.
+  records without PUBACK are sent again, oldest first, with their own message ids; the platform keeps each
+  once.
 - A command runs at most once. Its result is queued before it is marked finished, and sent again on a repeat.
 """
 

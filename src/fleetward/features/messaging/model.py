@@ -1,15 +1,17 @@
-"""Whether a device may hold a session, and until when. Pure.
+"""Whether a device may hold a session, and until when; how commands and shadows may change. Pure.
 
 A session exists only while: certificate valid, not revoked, appraisal good and fresh where the model asks for
 one, lifecycle state active. The first of these to end ends it.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from fleetward.base.clock import render_time
 from fleetward.features.devices.model import DeviceState
+from fleetward.wire.command import CommandResult
 from fleetward.wire.mqtt_topics import publish_subjects, subscribe_subjects
 
 
@@ -21,6 +23,7 @@ class RefusalCode(StrEnum):
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_REVOKED = "certificate_revoked"
+    CERTIFICATE_UNKNOWN = "certificate_unknown"
     CLIENT_ID_MISMATCH = "client_id_mismatch"
     DEVICE_UNKNOWN = "device_unknown"
     DEVICE_NOT_ACTIVE = "device_not_active"
@@ -32,6 +35,7 @@ class RefusalCode(StrEnum):
 # What an upper room can still mend in a moment: an enrollment or appraisal whose event is on its way.
 MAY_CHANGE_SOON = frozenset(
     {
+        RefusalCode.CERTIFICATE_UNKNOWN,
         RefusalCode.DEVICE_UNKNOWN,
         RefusalCode.DEVICE_NOT_ACTIVE,
         RefusalCode.APPRAISAL_MISSING,
@@ -48,7 +52,9 @@ class AdmissionRecord:
     Attributes:
         version: grows with every change of the registry that this record has seen.
         appraisal_expires_at: end of the last appraisal; None when there was none.
-        revoked_serials: revoked certificates that have not yet expired.
+        live_serials: certificates we have issued to it, neither revoked nor expired. One that is not among
+            them was signed by someone else with our CA's key, or its event is still on its way.
+        revoked_serials: revoked certificates that have not expired.
     """
 
     device: str
@@ -57,6 +63,7 @@ class AdmissionRecord:
     requires_appraisal: bool
     is_appraisal_good: bool = False
     appraisal_expires_at: datetime | None = None
+    live_serials: frozenset[str] = frozenset()
     revoked_serials: frozenset[str] = frozenset()
 
 
@@ -99,9 +106,9 @@ def decide(
     """Return whether the device behind `certificate` may hold a session as `client_id` now.
 
     1. The client id is the device's own. 2. The certificate is within its time. 3. The device is known, and
-    this certificate not revoked. 4. Its life allows sessions. 5. Its appraisal is good and fresh, where the
-    model asks for one. The session ends when the earlier of certificate and appraisal does, at the full
-    second before it.
+    this certificate one we issued to it and did not revoke. 4. Its life allows sessions. 5. Its appraisal is
+    good and fresh, where the model asks for one. The session ends when the earlier of certificate and
+    appraisal does, at the full second before it.
     """
     device = certificate.device
     if client_id != device:
@@ -115,7 +122,7 @@ def decide(
         return refusal
     if record is None:
         return Refusal(RefusalCode.DEVICE_UNKNOWN, f"Device {device} is not registered.", device)
-    refusal = _check_revocation(record, certificate) or _check_life(record, now)
+    refusal = refusal_of(record, certificate.serial, now)
     if refusal is not None:
         return refusal
     ends = {RefusalCode.CERTIFICATE_EXPIRED: certificate.not_after}
@@ -128,16 +135,23 @@ def decide(
     return Grant(device, expires_at, publish_subjects(device), subscribe_subjects(device))
 
 
-def admissible_until(record: AdmissionRecord | None, now: datetime) -> datetime | None:
-    """Return until when the device may hold sessions whatever its certificate; None when it may not now.
-
-    A model without attestation sets no end of its own: `datetime.max` then.
-    """
-    if record is None or _check_life(record, now) is not None:
-        return None
-    if record.requires_appraisal and record.appraisal_expires_at is not None:
-        return record.appraisal_expires_at
-    return datetime.max.replace(tzinfo=now.tzinfo)
+def refusal_of(record: AdmissionRecord | None, serial: str, now: datetime) -> Refusal | None:
+    """Return why a session that was granted on certificate `serial` must end now, None when it may go on."""
+    if record is None:
+        return Refusal(RefusalCode.DEVICE_UNKNOWN, "The device is not registered.")
+    if serial in record.revoked_serials:
+        return Refusal(
+            RefusalCode.CERTIFICATE_REVOKED,
+            f"The certificate {serial} of device {record.device} was revoked.",
+            record.device,
+        )
+    if serial not in record.live_serials:
+        return Refusal(
+            RefusalCode.CERTIFICATE_UNKNOWN,
+            f"We did not issue the certificate {serial} that device {record.device} showed.",
+            record.device,
+        )
+    return _check_life(record, now)
 
 
 def _check_certificate(certificate: SessionCertificate, now: datetime) -> Refusal | None:
@@ -155,16 +169,6 @@ def _check_certificate(certificate: SessionCertificate, now: datetime) -> Refusa
             device,
         )
     return None
-
-
-def _check_revocation(record: AdmissionRecord, certificate: SessionCertificate) -> Refusal | None:
-    if certificate.serial not in record.revoked_serials:
-        return None
-    return Refusal(
-        RefusalCode.CERTIFICATE_REVOKED,
-        f"Device {record.device} came with its revoked certificate {certificate.serial}.",
-        record.device,
-    )
 
 
 def _check_life(record: AdmissionRecord, now: datetime) -> Refusal | None:
@@ -186,3 +190,101 @@ def _check_life(record: AdmissionRecord, now: datetime) -> Refusal | None:
             device,
         )
     return None
+
+
+class CommandState(StrEnum):
+    """How far a command is; see `may_become`."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    DONE = "done"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+
+
+_NEXT: dict[CommandState, frozenset[CommandState]] = {
+    CommandState.QUEUED: frozenset(
+        {CommandState.SENT, CommandState.DONE, CommandState.FAILED, CommandState.TIMED_OUT}
+    ),
+    CommandState.SENT: frozenset({CommandState.DONE, CommandState.FAILED, CommandState.TIMED_OUT}),
+    CommandState.DONE: frozenset(),
+    CommandState.FAILED: frozenset(),
+    CommandState.TIMED_OUT: frozenset(),
+}
+OPEN_STATES = (CommandState.QUEUED, CommandState.SENT)
+_FIRST_RESEND = timedelta(seconds=1)
+_LONGEST_RESEND = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class CommandRecord:
+    """One command and what became of it.
+
+    Attributes:
+        result: what the device answered; None before, and when it timed out.
+    """
+
+    id: int
+    device: str
+    name: str
+    args: dict[str, Any]
+    state: CommandState
+    actor: str
+    created_at: datetime
+    expires_at: datetime
+    attempts: int
+    finished_at: datetime | None
+    result: CommandResult | None
+
+
+def may_become(state: CommandState, to: CommandState) -> bool:
+    """Whether a command has a step from `state` to `to`; a result that comes too late changes nothing."""
+    return to in _NEXT[state]
+
+
+def next_send_at(attempts: int, now: datetime) -> datetime:
+    """Return when to send a command again that stays without result: after 1, 2, 4, … up to 30 seconds."""
+    pause: timedelta = min(_FIRST_RESEND * (1 << min(attempts, 10)), _LONGEST_RESEND)
+    return now + pause
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """What is desired of a device and what it reports.
+
+    Attributes:
+        acknowledged_version: the last desired version the device says it has acted on.
+    """
+
+    device: str
+    desired: dict[str, Any] = field(default_factory=dict)
+    desired_version: int = 0
+    desired_at: datetime | None = None
+    reported: dict[str, Any] = field(default_factory=dict)
+    reported_version: int = 0
+    reported_at: datetime | None = None
+    acknowledged_version: int = 0
+
+
+def accepts_reported(shadow: Shadow, version: int) -> bool:
+    """Whether a reported version is news; version 0 is a device that has lost its memory."""
+    return version > shadow.reported_version or (version == 0 and shadow.reported_version > 0)
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Whether a device holds a session now.
+
+    Attributes:
+        since: when this began, RFC 3339; "" when it never had one.
+        address: of its last connection; "" when unknown.
+        reason: why the last session ended; "" while connected.
+        connection: server and number of the connection, so that the end of an older one changes nothing.
+    """
+
+    device: str
+    is_connected: bool = False
+    since: str = ""
+    address: str = ""
+    reason: str = ""
+    connection: str = ""

@@ -66,6 +66,7 @@ max_payload: {MAX_PAYLOAD_BYTES}
 max_control_line: {MAX_CONTROL_LINE_BYTES}
 max_closed_clients: 1000
 logtime_utc: true
+debug: true
 tls {{ {tls}, min_version: "1.3", timeout: 5 }}
 jetstream {{
   store_dir: {_quote(settings.folder / "streams")}

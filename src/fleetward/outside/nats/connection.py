@@ -9,16 +9,17 @@ from pathlib import Path
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import SlowConsumerError
 
 from fleetward.base.errors import ConfigError, UnavailableError
 from fleetward.base.logging import get_logger
-from fleetward.outside.nats.credentials import public_nkey
 
 log = get_logger("nats")
 
 _UNLIMITED = 0  # nats-py's word for a subscription that never drops
 _CONNECT_TIMEOUT_S = 5
+_FIRST_CONNECT_TIMEOUT_S = 30.0
 _RECONNECT_PAUSE_S = 0.2
 _PING_INTERVAL_S = 10
 _PENDING_BYTES = 64 * 1024 * 1024
@@ -44,21 +45,37 @@ class NatsConnection:
     """One connection as one user.
 
     Attributes:
-        on_reconnect: called after every reconnection; whoever mirrors something reloads it then.
+        on_reconnect: called in order after every reconnection; whoever mirrors something reloads it then.
     """
 
     client: Client
     on_reconnect: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    _catching_up: asyncio.Task[None] | None = None
 
-    async def follow(self, subject: str, act: Callable[[Msg], Awaitable[None]], *, queue: str = "") -> None:
+    def catch_up(self) -> None:
+        """Begin to call what `on_reconnect` holds; a catching up that still runs starts over."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+        self._catching_up = asyncio.create_task(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        for act in self.on_reconnect:
+            await retry(act, what="catching up")
+
+    async def follow(
+        self, subject: str, act: Callable[[Msg], Awaitable[None]], *, queue: str = ""
+    ) -> Subscription:
         """Call `act` with every message on `subject`; none is dropped for being slow."""
-        await self.client.subscribe(
+        subscription = await self.client.subscribe(
             subject, queue=queue, cb=act, pending_msgs_limit=_UNLIMITED, pending_bytes_limit=_UNLIMITED
         )
         await self.client.flush()
+        return subscription
 
     async def close(self) -> None:
         """Send what is pending and close."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
         if self.client.is_connected:
             await self.client.drain()
         else:
@@ -76,8 +93,7 @@ async def connect(address: NatsAddress, *, seed: str, name: str) -> NatsConnecti
 
     async def on_reconnected() -> None:
         log.info("nats_reconnected", connection=name)
-        for act in connection.on_reconnect:
-            await act()
+        connection.catch_up()
 
     async def on_disconnected() -> None:
         log.warning("nats_disconnected", connection=name)
@@ -87,25 +103,26 @@ async def connect(address: NatsAddress, *, seed: str, name: str) -> NatsConnecti
         log.warning("nats_error", connection=name, error=type(error).__name__, **fields)
 
     try:
-        await connection.client.connect(
-            servers=list(address.urls),
-            name=f"fleetward-{name}",
-            tls=_tls_context(address.ca_file),
-            tls_hostname=address.server_name,
-            nkeys_seed_str=seed,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            reconnect_time_wait=_RECONNECT_PAUSE_S,  # type: ignore[arg-type] # any number of seconds
-            max_reconnect_attempts=-1,
-            allow_reconnect=True,
-            ping_interval=_PING_INTERVAL_S,
-            pending_size=_PENDING_BYTES,
-            error_cb=on_error,
-            disconnected_cb=on_disconnected,
-            reconnected_cb=on_reconnected,
-        )
+        async with asyncio.timeout(_FIRST_CONNECT_TIMEOUT_S):
+            await connection.client.connect(
+                servers=list(address.urls),
+                name=f"fleetward-{name}",
+                tls=_tls_context(address.ca_file),
+                tls_hostname=address.server_name,
+                nkeys_seed_str=seed,
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                reconnect_time_wait=_RECONNECT_PAUSE_S,  # type: ignore[arg-type] # any number of seconds
+                max_reconnect_attempts=-1,
+                allow_reconnect=True,
+                ping_interval=_PING_INTERVAL_S,
+                pending_size=_PENDING_BYTES,
+                error_cb=on_error,
+                disconnected_cb=on_disconnected,
+                reconnected_cb=on_reconnected,
+            )
     except (OSError, nats.errors.Error, TimeoutError) as error:
         raise UnavailableError(
-            f"NATS at {', '.join(address.urls)}: expected it to let {public_nkey(seed)[:12]}… in, found an error",
+            f"NATS at {', '.join(address.urls)}: expected it to let us in as {name}, found an error",
             hint="See logs/nats.log in the data folder.",
         ) from error
     return connection
@@ -123,13 +140,13 @@ def _tls_context(ca_file: Path) -> ssl.SSLContext:
 async def retry(act: Callable[[], Awaitable[None]], *, what: str) -> None:
     """Run `act` until it succeeds: NATS and its streams come back, and so do we.
 
-    For acts that must happen and may be repeated. Anything but NATS being away ends it.
+    For acts that must happen and may be repeated. Anything but NATS or the database being away ends it.
     """
     pause_s = 0.1
     while True:
         try:
             await act()
-        except (nats.errors.Error, TimeoutError, OSError) as error:
+        except (nats.errors.Error, TimeoutError, OSError, UnavailableError) as error:
             log.warning("nats_retry", what=what, error=type(error).__name__)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 5.0)

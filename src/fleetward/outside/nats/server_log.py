@@ -12,6 +12,9 @@ _CLIENT = re.compile(
     r'(?P<address>\S+):(?P<port>\d+) - [mc]id:(?P<cid>\d+) - (?:"(?P<device>[^"]*)" - )?(?P<text>.*)'
 )
 _VIOLATION = re.compile(r'(?P<act>Publish|Subscription) Violation - .*?Subject "(?P<subject>[^"]*)"')
+# The server tells of plaintext on a TLS port only when debugging, which is why we have it do so.
+_DEBUG = b" [DBG] "
+_MAX_PREFIX_BYTES = 64
 _HANDSHAKE = "TLS handshake error: "
 _CLAIMED = re.compile(r"\(CN=(?P<name>.*?) SHA-256: (?P<hash>[0-9a-f]{64})\)")
 # What Go's TLS says, to our name for it; the first that is contained wins.
@@ -51,6 +54,11 @@ class TopicRefused:
     subject: str
 
 
+def may_tell_refusal(line: str) -> bool:
+    """Whether `parse_log_line` is worth calling: quick, for every line there is."""
+    return _HANDSHAKE in line or "Violation" in line
+
+
 def parse_log_line(line: str) -> TlsRefused | TopicRefused | None:
     """Return the refusal a log line tells of, None for any other line; never raises."""
     match = _LINE.match(line[:MAX_LINE_CHARS])
@@ -84,7 +92,9 @@ class LogKeeper:
         self._size = self._file.tell()
 
     def keep(self, line: bytes) -> None:
-        """Keep one line, without its end."""
+        """Keep one line, without its end. Of the server's debug lines only failed handshakes are kept."""
+        if _DEBUG in line[:_MAX_PREFIX_BYTES] and _HANDSHAKE.encode() not in line:
+            return
         content = line[:MAX_LINE_CHARS] + b"\n"
         self._size += self._file.write(content) or 0
         if self._size > _MAX_FILE_BYTES:

@@ -1,0 +1,186 @@
+"""What happens by itself: events of the rooms below change who may connect; messages of devices are taken in.
+
+Every handler may run twice for the same event or message and changes nothing the second time.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from fleetward.base.db import Database
+from fleetward.base.errors import InvalidInputError
+from fleetward.features.messaging import service
+from fleetward.features.messaging.model import AdmissionRecord, CommandRecord, Shadow
+from fleetward.wire.command import CommandResult, parse_result
+from fleetward.wire.mqtt_topics import Topic, TopicKind
+from fleetward.wire.shadow import Reported, parse_reported
+from fleetward.wire.telemetry import Reading, parse_reading
+
+ACTOR = "system:messaging"
+# Of these, `admission_changes` must hear: each can open or close the way to a session.
+ADMISSION_KINDS = frozenset(
+    {
+        "device.state_changed",
+        "certificate.issued",
+        "certificate.revoked",
+        "attestation.appraised",
+        "attestation.failed",
+    }
+)
+COMMAND_QUEUED = "command.queued"
+SHADOW_DESIRED = "shadow.desired"
+_PAGE = 500
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """An event as it arrives from the outbox; only what messaging acts on."""
+
+    id: int
+    kind: str
+    device: str | None = None
+
+
+_decode_notice = msgspec.json.Decoder(Notice).decode
+
+
+@dataclass(frozen=True)
+class DeviceMessage:
+    """One message of a device, not yet looked at.
+
+    Attributes:
+        sequence: its number in the broker's stream, 0 for a message without acknowledgement (QoS 0).
+    """
+
+    topic: Topic
+    unverified_payload: bytes
+    received_at: datetime
+    sequence: int
+
+
+@dataclass(frozen=True)
+class TakenReading:
+    """A reading to be kept."""
+
+    message: DeviceMessage
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What a batch of messages came to.
+
+    Attributes:
+        shadows: of devices that reported; what is desired and waits is theirs to get now.
+    """
+
+    readings: list[TakenReading]
+    shadows: list[Shadow]
+    answered: list[tuple[str, int]]
+
+
+def parse_notice(content: bytes) -> Notice:
+    """Return the event in a message of ours. Raises InvalidInputError when it is none."""
+    try:
+        return _decode_notice(content)
+    except msgspec.MsgspecError as error:
+        raise InvalidInputError("event: expected one of ours, found another form") from error
+
+
+def admission_changes(db: Database, notices: Iterable[Notice]) -> list[AdmissionRecord]:
+    """Return the records of all devices these events concern, drawn afresh."""
+    devices = {one.device for one in notices if one.kind in ADMISSION_KINDS and one.device is not None}
+    with db.read(ACTOR) as tx:
+        found = [service.admission_record(tx, device) for device in sorted(devices)]
+    return [record for record in found if record is not None]
+
+
+def all_admission_records(db: Database) -> list[AdmissionRecord]:
+    """Return the records of every device, page by page, each page over one snapshot."""
+    records: list[AdmissionRecord] = []
+    after = ""
+    while True:
+        with db.read(ACTOR) as tx:
+            page = service.list_admission_records(tx, after=after, limit=_PAGE)
+        records += page
+        if len(page) < _PAGE:
+            return records
+        after = page[-1].device
+
+
+def take_in(
+    db: Database, messages: Sequence[DeviceMessage], refuse: Callable[[DeviceMessage, str], None]
+) -> TakenIn:
+    """Take in messages of devices: check each, write shadows and results, return the readings to keep.
+
+    Args:
+        refuse: told each message that cannot be accepted, and why.
+    """
+    readings: list[TakenReading] = []
+    reports: list[tuple[DeviceMessage, Reported]] = []
+    results: list[tuple[DeviceMessage, CommandResult]] = []
+    for message in messages:
+        try:
+            if message.topic.kind is TopicKind.SHADOW_REPORTED:
+                reports.append((message, parse_reported(message.unverified_payload)))
+            elif message.topic.kind is TopicKind.COMMAND_RESULT:
+                results.append((message, parse_result(message.unverified_payload)))
+            else:
+                what = message.topic.mqtt
+                readings.append(TakenReading(message, parse_reading(message.unverified_payload, what=what)))
+        except InvalidInputError as error:
+            refuse(message, error.message)
+    if not reports and not results:
+        return TakenIn(readings, [], [])
+    shadows, answered = _write_states(db, reports, results)
+    return TakenIn(readings, shadows, answered)
+
+
+def commands_for(db: Database, devices: Iterable[str]) -> list[CommandRecord]:
+    """Return the open commands of devices that are there to hear them."""
+    with db.read(ACTOR) as tx:
+        return [command for device in devices for command in service.find_open_commands(tx, device)]
+
+
+def desired_of(db: Database, devices: Iterable[str]) -> list[Shadow]:
+    """Return the shadows of devices that have not acted on what is desired of them."""
+    with db.read(ACTOR) as tx:
+        found = [service.get_shadow(tx, device) for device in devices]
+    return [shadow for shadow in found if shadow.acknowledged_version < shadow.desired_version]
+
+
+def due_commands(db: Database, connected: frozenset[str]) -> list[CommandRecord]:
+    """Close commands whose time is over; return those to send again to connected devices."""
+    with db.read(ACTOR) as tx:
+        due = [command for command in service.due_commands(tx) if command.device in connected]
+        has_expired = service.has_expired_commands(tx)
+    if has_expired:
+        with db.write(ACTOR) as tx:
+            service.time_out_commands(tx)
+    return due
+
+
+def mark_sent(db: Database, commands: Sequence[CommandRecord]) -> None:
+    """Note that commands were published."""
+    with db.write(ACTOR) as tx:
+        service.mark_sent(tx, commands)
+
+
+def _write_states(
+    db: Database,
+    reports: list[tuple[DeviceMessage, Reported]],
+    results: list[tuple[DeviceMessage, CommandResult]],
+) -> tuple[list[Shadow], list[tuple[str, int]]]:
+    shadows: list[Shadow] = []
+    answered: list[tuple[str, int]] = []
+    with db.write(ACTOR) as tx:
+        for message, reported in reports:
+            shadow = service.record_reported(tx, message.topic.device, reported, message.received_at)
+            if shadow is not None:
+                shadows.append(shadow)
+        for message, result in results:
+            device, number = message.topic.device, int(message.topic.name)
+            if service.record_result(tx, device, number, result):
+                answered.append((device, number))
+    return shadows, answered

@@ -1,0 +1,47 @@
+"""Use cases of messaging: sessions, shadows, commands, refusals."""
+
+from fleetward.features.messaging.service.admission import (
+    SessionRefusedError,
+    admission_record,
+    list_admission_records,
+    require_session,
+)
+from fleetward.features.messaging.service.commands import (
+    due_commands,
+    find_open_commands,
+    get_command,
+    has_expired_commands,
+    list_commands,
+    mark_sent,
+    queue_command,
+    record_result,
+    time_out_commands,
+)
+from fleetward.features.messaging.service.sessions import (
+    SessionChange,
+    record_refusal,
+    record_session_changes,
+)
+from fleetward.features.messaging.service.shadows import get_shadow, record_reported, set_desired
+
+__all__ = [
+    "SessionChange",
+    "SessionRefusedError",
+    "admission_record",
+    "due_commands",
+    "find_open_commands",
+    "get_command",
+    "get_shadow",
+    "has_expired_commands",
+    "list_admission_records",
+    "list_commands",
+    "mark_sent",
+    "queue_command",
+    "record_refusal",
+    "record_reported",
+    "record_result",
+    "record_session_changes",
+    "require_session",
+    "set_desired",
+    "time_out_commands",
+]

@@ -1,0 +1,78 @@
+"""Who may hold a session, drawn from registry, certificates and appraisals."""
+
+from datetime import datetime
+
+from fleetward.base.db import Tx
+from fleetward.base.errors import ForbiddenError
+from fleetward.features.attestation import service as attestation
+from fleetward.features.devices import service as devices
+from fleetward.features.devices.model import AttestationPolicy, Device
+from fleetward.features.messaging import store
+from fleetward.features.messaging.model import (
+    AdmissionRecord,
+    Grant,
+    Refusal,
+    SessionCertificate,
+    decide,
+)
+from fleetward.features.pki import service as pki
+from fleetward.features.pki.model import DeviceCertificate
+
+
+class SessionRefusedError(ForbiddenError):
+    """The device may hold no session now; `reason` in details is a RefusalCode."""
+
+    code = "session_refused"
+
+
+def admission_record(tx: Tx, device_id: str) -> AdmissionRecord | None:
+    """Return all that decides on a device's sessions, None for an unknown device."""
+    device = devices.find_device(tx, device_id)
+    return None if device is None else _record_of(tx, device, store.last_event_id(tx))
+
+
+def list_admission_records(tx: Tx, *, after: str = "", limit: int = 500) -> list[AdmissionRecord]:
+    """Return the records of up to `limit` devices by id, those after `after`."""
+    version = store.last_event_id(tx)
+    return [_record_of(tx, device, version) for device in devices.list_devices(tx, after=after, limit=limit)]
+
+
+def require_session(
+    tx: Tx, device_id: str, certificate: DeviceCertificate, now: datetime | None = None
+) -> Grant:
+    """Return the session that `certificate` gives the device, as the broker would.
+
+    Args:
+        now: the transaction's time when None.
+
+    Raises:
+        SessionRefusedError: it gives none; details say why.
+    """
+    shown = SessionCertificate(
+        device=certificate.device_id,
+        serial=f"{certificate.serial:x}",
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+    )
+    decision = decide(admission_record(tx, certificate.device_id), shown, device_id, now or tx.now)
+    if isinstance(decision, Refusal):
+        raise SessionRefusedError(decision.message, reason=decision.code.value)
+    return decision
+
+
+def _record_of(tx: Tx, device: Device, version: int) -> AdmissionRecord:
+    model = devices.get_model(tx, device.model)
+    appraisal = attestation.find_appraisal(tx, device.id)
+    certificates = pki.list_certificates(tx, device.id)
+    return AdmissionRecord(
+        device=device.id,
+        version=version,
+        state=device.state,
+        requires_appraisal=model.attestation is AttestationPolicy.REQUIRED,
+        is_appraisal_good=appraisal is not None and appraisal.good,
+        appraisal_expires_at=None if appraisal is None else appraisal.expires_at,
+        live_serials=frozenset(
+            f"{one.serial:x}" for one in certificates if one.revoked_at is None and one.not_after > tx.now
+        ),
+        revoked_serials=frozenset(f"{serial:x}" for serial in pki.list_revoked_serials(tx, device.id)),
+    )

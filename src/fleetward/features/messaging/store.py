@@ -1,0 +1,213 @@
+"""Messaging's SQL: shadows and commands."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from fleetward.base.db import RowId, Timestamp, Tx, metadata
+from fleetward.base.events import events_table
+from fleetward.features.messaging.model import (
+    OPEN_STATES,
+    CommandRecord,
+    CommandState,
+    Shadow,
+)
+from fleetward.wire.command import CommandResult
+
+shadows = sa.Table(
+    "shadows",
+    metadata,
+    sa.Column("device", sa.String(64), sa.ForeignKey("devices.id"), primary_key=True),
+    sa.Column("desired", sa.Text, nullable=False),
+    sa.Column("desired_version", sa.BigInteger, nullable=False),
+    sa.Column("desired_at", Timestamp, nullable=True),
+    sa.Column("reported", sa.Text, nullable=False),
+    sa.Column("reported_version", sa.BigInteger, nullable=False),
+    sa.Column("reported_at", Timestamp, nullable=True),
+    sa.Column("acknowledged_version", sa.BigInteger, nullable=False),
+)
+commands = sa.Table(
+    "commands",
+    metadata,
+    sa.Column("id", RowId, primary_key=True, autoincrement=True),
+    sa.Column("device", sa.String(64), sa.ForeignKey("devices.id"), nullable=False),
+    sa.Column("name", sa.String(32), nullable=False),
+    sa.Column("args", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False),
+    sa.Column("send_at", Timestamp, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("finished_at", Timestamp, nullable=True),
+    sa.Column("result", sa.Text, nullable=True),
+    sa.Index("ix_commands_device", "device", "id"),
+    sa.Index("ix_commands_state", "state", "send_at"),
+)
+_OPEN = tuple(state.value for state in OPEN_STATES)
+
+
+def last_event_id(tx: Tx) -> int:
+    """Return the number of the newest event: it grows with every change of the registry."""
+    query = sa.select(sa.func.coalesce(sa.func.max(events_table.c.id), 0))
+    return int(tx.conn.execute(query).scalar_one())
+
+
+def find_shadow(tx: Tx, device: str) -> Shadow | None:
+    row = tx.conn.execute(shadows.select().where(shadows.c.device == device)).one_or_none()
+    if row is None:
+        return None
+    return Shadow(
+        device=row.device,
+        desired=json.loads(row.desired),
+        desired_version=row.desired_version,
+        desired_at=row.desired_at,
+        reported=json.loads(row.reported),
+        reported_version=row.reported_version,
+        reported_at=row.reported_at,
+        acknowledged_version=row.acknowledged_version,
+    )
+
+
+def insert_shadow(tx: Tx, shadow: Shadow) -> None:
+    tx.conn.execute(shadows.insert().values(device=shadow.device, **_shadow_values(shadow)))
+
+
+def update_shadow(tx: Tx, before: Shadow, after: Shadow) -> bool:
+    """Write a shadow when both its versions are still those that were read; return whether it was."""
+    result = tx.conn.execute(
+        shadows.update()
+        .where(
+            shadows.c.device == before.device,
+            shadows.c.desired_version == before.desired_version,
+            shadows.c.reported_version == before.reported_version,
+        )
+        .values(**_shadow_values(after))
+    )
+    return result.rowcount == 1
+
+
+def insert_command(
+    tx: Tx, device: str, name: str, args: dict[str, Any], expires_at: datetime
+) -> CommandRecord:
+    result = tx.conn.execute(
+        commands.insert().values(
+            device=device,
+            name=name,
+            args=_dump(args),
+            state=CommandState.QUEUED.value,
+            actor=tx.actor,
+            created_at=tx.now,
+            expires_at=expires_at,
+            send_at=tx.now,
+            attempts=0,
+        )
+    )
+    number: int = result.inserted_primary_key[0]  # type: ignore[index] # an insert of one row has one
+    return CommandRecord(
+        number, device, name, args, CommandState.QUEUED, tx.actor, tx.now, expires_at, 0, None, None
+    )
+
+
+def find_command(tx: Tx, device: str, number: int) -> CommandRecord | None:
+    query = commands.select().where(commands.c.id == number, commands.c.device == device)
+    row = tx.conn.execute(query).one_or_none()
+    return None if row is None else _as_command(row)
+
+
+def list_commands(tx: Tx, device: str, *, limit: int) -> list[CommandRecord]:
+    query = commands.select().where(commands.c.device == device).order_by(commands.c.id.desc()).limit(limit)
+    return [_as_command(row) for row in tx.conn.execute(query)]
+
+
+def count_open(tx: Tx, device: str) -> int:
+    query = sa.select(sa.func.count()).where(commands.c.device == device, commands.c.state.in_(_OPEN))
+    return tx.conn.execute(query).scalar_one()
+
+
+def list_open(tx: Tx, device: str) -> list[CommandRecord]:
+    """Return the device's commands without result, oldest first."""
+    query = (
+        commands.select()
+        .where(commands.c.device == device, commands.c.state.in_(_OPEN))
+        .order_by(commands.c.id)
+    )
+    return [_as_command(row) for row in tx.conn.execute(query)]
+
+
+def list_due(tx: Tx, *, limit: int) -> list[CommandRecord]:
+    """Return commands that are to be sent again, the longest due first."""
+    query = (
+        commands.select()
+        .where(commands.c.state.in_(_OPEN), commands.c.send_at <= tx.now, commands.c.expires_at > tx.now)
+        .order_by(commands.c.send_at)
+        .limit(limit)
+    )
+    return [_as_command(row) for row in tx.conn.execute(query)]
+
+
+def list_expired(tx: Tx, *, limit: int) -> list[CommandRecord]:
+    """Return commands without result whose time is over."""
+    query = (
+        commands.select()
+        .where(commands.c.state.in_(_OPEN), commands.c.expires_at <= tx.now)
+        .order_by(commands.c.id)
+        .limit(limit)
+    )
+    return [_as_command(row) for row in tx.conn.execute(query)]
+
+
+def mark_sent(tx: Tx, numbers: Iterable[int], *, send_at: dict[int, datetime]) -> None:
+    for number in numbers:
+        tx.conn.execute(
+            commands.update()
+            .where(commands.c.id == number, commands.c.state.in_(_OPEN))
+            .values(state=CommandState.SENT.value, attempts=commands.c.attempts + 1, send_at=send_at[number])
+        )
+
+
+def finish_command(tx: Tx, number: int, state: CommandState, result: CommandResult | None) -> bool:
+    """Close a command that is open still; return whether it was."""
+    text = None if result is None else msgspec.json.encode(result).decode()
+    done = tx.conn.execute(
+        commands.update()
+        .where(commands.c.id == number, commands.c.state.in_(_OPEN))
+        .values(state=state.value, finished_at=tx.now, result=text)
+    )
+    return done.rowcount == 1
+
+
+def _shadow_values(shadow: Shadow) -> dict[str, Any]:
+    return {
+        "desired": _dump(shadow.desired),
+        "desired_version": shadow.desired_version,
+        "desired_at": shadow.desired_at,
+        "reported": _dump(shadow.reported),
+        "reported_version": shadow.reported_version,
+        "reported_at": shadow.reported_at,
+        "acknowledged_version": shadow.acknowledged_version,
+    }
+
+
+def _as_command(row: sa.Row[Any]) -> CommandRecord:
+    return CommandRecord(
+        id=row.id,
+        device=row.device,
+        name=row.name,
+        args=json.loads(row.args),
+        state=CommandState(row.state),
+        actor=row.actor,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        attempts=row.attempts,
+        finished_at=row.finished_at,
+        result=None if row.result is None else msgspec.json.decode(row.result, type=CommandResult),
+    )
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,85 @@
+"""Hears events of the rooms below and makes the broker follow: who may connect, who must go, what is sent."""
+
+import asyncio
+from concurrent.futures import Executor
+
+from nats.aio.msg import Msg
+
+from fleetward.base.clock import Clock
+from fleetward.base.db import Database
+from fleetward.base.errors import InvalidInputError
+from fleetward.base.logging import get_logger
+from fleetward.features.messaging import jobs
+from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, refusal_of
+from fleetward.outside.nats.connection import NatsConnection
+from fleetward.outside.nats.downlink import Downlink
+from fleetward.outside.nats.mirror import AdmissionMirror
+from fleetward.outside.nats.outbox import SUBJECT_PREFIX
+from fleetward.outside.nats.presence import publish_session_ended
+
+log = get_logger("events")
+
+NAME = "messaging"
+_CERTIFICATE_REVOKED = "certificate.revoked"
+SUBJECTS = tuple(
+    f"{SUBJECT_PREFIX}{kind}"
+    for kind in (*sorted(jobs.ADMISSION_KINDS), jobs.COMMAND_QUEUED, jobs.SHADOW_DESIRED)
+)
+
+
+class EventHandler:
+    """Handles batches of events; see `jobs.admission_changes`."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        threads: Executor,
+        clock: Clock,
+        platform: NatsConnection,
+        admission: AdmissionMirror,
+        downlink: Downlink,
+    ) -> None:
+        self._db = db
+        self._threads = threads
+        self._clock = clock
+        self._platform = platform
+        self._admission = admission
+        self._downlink = downlink
+
+    async def handle(self, batch: list[Msg]) -> None:
+        """Write changed admission records first: that disconnects who must go."""
+        notices = _parse(batch)
+        loop = asyncio.get_running_loop()
+        records = await loop.run_in_executor(self._threads, jobs.admission_changes, self._db, notices)
+        revoked = {one.device for one in notices if one.kind == _CERTIFICATE_REVOKED}
+        for record in records:
+            refusal = self._refuses_every_session(record, had_revocation=record.device in revoked)
+            if refusal is not None:
+                await publish_session_ended(self._platform, record.device, refusal)
+        await self._admission.put_all(records)
+        for notice in notices:
+            if notice.kind in (jobs.COMMAND_QUEUED, jobs.SHADOW_DESIRED) and notice.device is not None:
+                self._downlink.serve(notice.device)
+
+    def _refuses_every_session(self, record: AdmissionRecord, *, had_revocation: bool) -> Refusal | None:
+        """Return why running video must end too: it may run on any certificate of the device."""
+        serial = next(iter(record.live_serials), "")
+        refusal = refusal_of(record, serial, self._clock.now())
+        if refusal is None and had_revocation:
+            return Refusal(
+                RefusalCode.CERTIFICATE_REVOKED,
+                f"A certificate of device {record.device} was revoked.",
+                record.device,
+            )
+        return refusal
+
+
+def _parse(batch: list[Msg]) -> list[jobs.Notice]:
+    notices = []
+    for message in batch:
+        try:
+            notices.append(jobs.parse_notice(message.data))
+        except InvalidInputError as error:
+            log.warning("event_unreadable", subject=message.subject, reason=error.message)
+    return notices

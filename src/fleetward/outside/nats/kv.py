@@ -1,0 +1,114 @@
+"""A key-value bucket mirrored in memory.
+
+Updates arrive as plain messages on the bucket's subjects, in the moment they are written; after a
+reconnection everything is read again, because some may have been missed. Nothing of ours is ever deleted from
+a bucket.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from fleetward.base.logging import get_logger
+from fleetward.outside.nats.connection import NatsConnection
+from fleetward.outside.nats.streams import kv_subject, read_stream
+
+log = get_logger("nats")
+
+_PUT_AT_ONCE = 500
+
+
+class _OfDevice(Protocol):
+    @property
+    def device(self) -> str: ...
+
+
+V = TypeVar("V", bound=_OfDevice)
+
+
+class BucketMirror(Generic[V]):
+    """The value of each device, found in memory and written for all mirrors to see."""
+
+    def __init__(
+        self,
+        connection: NatsConnection,
+        js: JetStreamContext,
+        *,
+        bucket: str,
+        kind: type[V],
+        is_older: Callable[[V, V], bool],
+    ) -> None:
+        """Prepare a mirror.
+
+        Args:
+            is_older: whether a found value (first) is older than the known one (second) and to be ignored.
+        """
+        self._connection = connection
+        self._js = js
+        self._bucket = bucket
+        self._is_older = is_older
+        self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(kind).decode
+        self._values: dict[str, V] = {}
+        self._listeners: list[Callable[[V], None]] = []
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    async def start(self) -> None:
+        """Read the bucket and follow it from now on."""
+        await self._connection.follow(kv_subject(self._bucket, "*"), self._on_message)
+        await self.reload()
+        self._connection.on_reconnect.append(self.reload)
+
+    async def reload(self) -> None:
+        """Read the whole bucket again."""
+        subject = kv_subject(self._bucket, "*")
+        async for message in read_stream(self._js, f"KV_{self._bucket}", subject, only_last=True):
+            self._apply(message.data)
+
+    def listen(self, listener: Callable[[V], None]) -> None:
+        """Call `listener` with every value that changes."""
+        self._listeners.append(listener)
+
+    def find(self, device: str) -> V | None:
+        return self._values.get(device)
+
+    def values(self) -> list[V]:
+        return list(self._values.values())
+
+    async def put(self, value: V) -> None:
+        """Write a value; this mirror holds it at once, the others a moment later.
+
+        Raises:
+            nats.errors.Error: JetStream did not take it; the caller tries again.
+        """
+        content = self._encode(value)
+        self._apply(content)
+        await self._js.publish(kv_subject(self._bucket, value.device), content)
+
+    async def put_all(self, values: Iterable[V]) -> None:
+        """Write many values. Raises as `put` does."""
+        left = list(values)
+        for start in range(0, len(left), _PUT_AT_ONCE):
+            await asyncio.gather(*map(self.put, left[start : start + _PUT_AT_ONCE]))
+
+    async def _on_message(self, message: Msg) -> None:
+        self._apply(message.data)
+
+    def _apply(self, content: bytes) -> None:
+        try:
+            value = self._decode(content)
+        except msgspec.MsgspecError as error:
+            log.warning("bucket_value_unreadable", bucket=self._bucket, reason=str(error))
+            return
+        known = self._values.get(value.device)
+        if known == value or (known is not None and self._is_older(value, known)):
+            return
+        self._values[value.device] = value
+        for listener in self._listeners:
+            listener(value)

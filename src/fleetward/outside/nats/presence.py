@@ -1,0 +1,226 @@
+"""Who is connected, for people and for the rooms above: the bucket `presence` and the events of sessions.
+
+Several processes share the advisories, each goes to one of them. What was missed while none ran is put right
+at the start by comparing the bucket with the connections there are.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from fleetward.base.clock import Clock, parse_time, render_time
+from fleetward.base.db import Database
+from fleetward.base.errors import InvalidInputError
+from fleetward.base.logging import get_logger
+from fleetward.features.messaging import service
+from fleetward.features.messaging.model import Presence, Refusal, refusal_of
+from fleetward.outside.nats.connection import NatsConnection, retry
+from fleetward.outside.nats.kv import BucketMirror
+from fleetward.outside.nats.mirror import AdmissionMirror
+from fleetward.outside.nats.sessions import (
+    CONNECTED,
+    DISCONNECTED,
+    Ended,
+    LiveSession,
+    parse_advisory,
+    scan_connections,
+)
+from fleetward.outside.nats.streams import PRESENCE_BUCKET
+
+log = get_logger("presence")
+
+SESSION_ENDED_PREFIX = "fleet.session.ended."
+_QUEUE = "presence"
+_BATCH = 500
+_KICKED = "Kicked"
+_REPLACED = "Duplicate Client ID"
+_EXPIRED = "Authentication Expired"
+# nats-server's words, to ours.
+_REASONS = {
+    "Client Closed": "it hung up",
+    _EXPIRED: "its certificate or appraisal expired",
+    _KICKED: "it was cut off",
+    "Server Shutdown": "the broker stopped",
+    "Stale Connection": "it fell silent",
+    "Read Error": "its network failed",
+    "Write Error": "its network failed",
+    _REPLACED: "another connection took its place",
+}
+_TAKEOVERS_BEFORE_ALARM = 3
+_TAKEOVER_WINDOW_S = 60.0
+
+
+class PresenceMirror(BucketMirror[Presence]):
+    """The presence of every device in memory."""
+
+    def __init__(self, connection: NatsConnection, js: JetStreamContext) -> None:
+        super().__init__(
+            connection,
+            js,
+            bucket=PRESENCE_BUCKET,
+            kind=Presence,
+            is_older=lambda found, known: found.since < known.since,
+        )
+
+
+async def publish_session_ended(platform: NatsConnection, device: str, refusal: Refusal) -> None:
+    """Tell every process that the device's session has ended: video closes with it."""
+    content = {"device": device, "reason": refusal.code.value, "message": refusal.message}
+    await platform.client.publish(f"{SESSION_ENDED_PREFIX}{device}", msgspec.json.encode(content))
+
+
+class PresenceRecorder:
+    """Keeps the bucket, and tells of sessions that opened, closed or were taken over."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        threads: Executor,
+        clock: Clock,
+        platform: NatsConnection,
+        system: NatsConnection,
+        admission: AdmissionMirror,
+        presence: PresenceMirror,
+        on_takeover: Callable[[LiveSession, int], None],
+        on_open: Callable[[str], None],
+    ) -> None:
+        """Prepare the recorder.
+
+        Args:
+            on_takeover: told when clients from two places, or again and again, use one device's certificate.
+            on_open: told each device whose session opened.
+        """
+        self._db = db
+        self._threads = threads
+        self._clock = clock
+        self._platform = platform
+        self._system = system
+        self._admission = admission
+        self._presence = presence
+        self._on_takeover = on_takeover
+        self._on_open = on_open
+        self._queue: asyncio.Queue[LiveSession | Ended] = asyncio.Queue()
+        self._takeovers: dict[str, deque[float]] = {}
+
+    async def start(self) -> None:
+        """Follow the advisories and put right what was missed."""
+        await self._system.follow(CONNECTED, self._on_advisory, queue=_QUEUE)
+        await self._system.follow(DISCONNECTED, self._on_advisory, queue=_QUEUE)
+        await self.reconcile()
+        self._system.on_reconnect.append(self.reconcile)
+
+    async def reconcile(self) -> None:
+        """Compare the bucket with the connections there are, and record the difference."""
+        live = {session.device: session for session in await scan_connections(self._system)}
+        for known in self._presence.values():
+            if known.is_connected and known.device not in live:
+                self._queue.put_nowait(
+                    Ended(_session_of(known), self._clock.now(), "unknown, it was not seen")
+                )
+        for session in live.values():
+            known_now = self._presence.find(session.device)
+            if known_now is None or known_now.connection != session.key:
+                self._queue.put_nowait(session)
+
+    async def run(self) -> None:
+        """Record until cancelled, many at once."""
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            await retry(partial(self._record, batch), what="presence")
+
+    async def _record(self, batch: list[LiveSession | Ended]) -> None:
+        changes = [
+            await self._end(item) if isinstance(item, Ended) else await self._open(item) for item in batch
+        ]
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._write, changes)
+
+    async def _open(self, session: LiveSession) -> service.SessionChange:
+        known = self._presence.find(session.device)
+        is_over = known is not None and known.connection == session.key and not known.is_connected
+        if not is_over:
+            await self._presence.put(
+                Presence(
+                    session.device,
+                    is_connected=True,
+                    since=render_time(session.since),
+                    address=session.address,
+                    connection=session.key,
+                )
+            )
+            self._on_open(session.device)
+        return _opened(session)
+
+    async def _end(self, ended: Ended) -> service.SessionChange:
+        session = ended.session
+        reason = _REASONS.get(ended.reason, ended.reason)
+        refusal = refusal_of(self._admission.find(session.device), session.serial, self._clock.now())
+        if refusal is not None and ended.reason in (_KICKED, _EXPIRED):
+            reason = refusal.message.rstrip(".")
+        if refusal is not None and ended.reason == _EXPIRED:
+            await publish_session_ended(self._platform, session.device, refusal)
+        known = self._presence.find(session.device)
+        if ended.reason == _REPLACED:
+            self._note_takeover(session, known)
+        elif known is None or known.connection in ("", session.key) or not known.is_connected:
+            await self._presence.put(
+                Presence(
+                    session.device,
+                    since=render_time(ended.at),
+                    address=session.address,
+                    reason=reason,
+                    connection=session.key,
+                )
+            )
+        return replace(_opened(session), is_open=False, at=ended.at, reason=reason)
+
+    def _note_takeover(self, old: LiveSession, known: Presence | None) -> None:
+        """Raise the alarm when the one who took over came from elsewhere, or when it goes on and on."""
+        now_s = time.monotonic()
+        recent = self._takeovers.setdefault(old.device, deque(maxlen=_TAKEOVERS_BEFORE_ALARM))
+        recent.append(now_s)
+        is_elsewhere = known is not None and known.is_connected and known.address != old.address
+        is_often = len(recent) == _TAKEOVERS_BEFORE_ALARM and now_s - recent[0] < _TAKEOVER_WINDOW_S
+        if is_elsewhere or is_often:
+            self._on_takeover(old, len(recent))
+
+    def _write(self, changes: list[service.SessionChange]) -> None:
+        with self._db.write("system:messaging") as tx:
+            service.record_session_changes(tx, changes)
+
+    async def _on_advisory(self, message: Msg) -> None:
+        try:
+            found = parse_advisory(message.data)
+        except InvalidInputError as error:
+            log.warning("advisory_unreadable", reason=error.message)
+            return
+        if found is not None:
+            self._queue.put_nowait(found)
+
+
+def _opened(session: LiveSession) -> service.SessionChange:
+    return service.SessionChange(
+        device=session.device,
+        is_open=True,
+        at=session.since,
+        address=session.address,
+        serial=session.serial,
+    )
+
+
+def _session_of(presence: Presence) -> LiveSession:
+    server, _, connection = presence.connection.rpartition(":")
+    return LiveSession(
+        presence.device, "", server, int(connection), presence.address, parse_time(presence.since)
+    )

@@ -1,0 +1,198 @@
+"""Turns refusals into events: of the callout, of nats-server's log, of ingest. Nobody can flood the table."""
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from fleetward.base.db import Database
+from fleetward.base.errors import InvalidInputError
+from fleetward.base.events import Severity
+from fleetward.base.ids import parse_device_id
+from fleetward.base.logging import get_logger
+from fleetward.base.throttle import RefusalThrottle
+from fleetward.features.messaging import service
+from fleetward.features.messaging.model import Refusal, RefusalCode
+from fleetward.outside.nats.connection import retry
+from fleetward.outside.nats.mirror import AdmissionMirror
+from fleetward.outside.nats.server_log import TlsRefused, TopicRefused, parse_log_line
+from fleetward.outside.nats.sessions import LiveSession
+from fleetward.wire.mqtt_topics import ROOT
+from fleetward.wire.nats_jwt import AuthorizationRequest
+
+log = get_logger("refusals")
+
+_MAX_QUEUED = 5_000
+_BATCH = 200
+_MAX_DETAIL_CHARS = 200
+_WHY = {
+    "certificate_expired": "its certificate has expired",
+    "unknown_authority": "its certificate comes from an authority we do not know",
+    "wrong_key_usage": "its certificate is not one for clients",
+    "no_certificate": "it showed no certificate",
+    "legacy_tls_version": "it offered only outdated TLS versions",
+    "plaintext": "it spoke without TLS",
+    "weak_ciphers": "it offered no acceptable cipher",
+    "key_not_possessed": "it does not hold the key of the certificate it showed",
+    "certificate_invalid": "its certificate is not valid",
+    "handshake_failed": "the handshake failed",
+}
+# Signs of an attack rather than of a mishap.
+_CRITICAL = frozenset({RefusalCode.CLIENT_ID_MISMATCH, RefusalCode.CERTIFICATE_REVOKED})
+
+
+@dataclass(frozen=True)
+class _Row:
+    kind: str
+    message: str
+    device: str | None
+    severity: Severity
+    repeats: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class RefusalRecorder:
+    """Takes refusals from the event loop and writes them in batches."""
+
+    def __init__(self, db: Database, threads: Executor, admission: AdmissionMirror) -> None:
+        self._db = db
+        self._threads = threads
+        self._admission = admission
+        self._throttle = RefusalThrottle()
+        self._queue: asyncio.Queue[_Row] = asyncio.Queue(_MAX_QUEUED)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+
+            async def write(rows: list[_Row]) -> None:
+                await loop.run_in_executor(self._threads, self._write, rows)
+
+            await retry(partial(write, batch), what="refusals")
+
+    def note_session(self, request: AuthorizationRequest, refusal: Refusal) -> None:
+        """Record that the callout refused a connection."""
+        self._add(
+            "session.refused",
+            (refusal.device or request.address, refusal.code.value),
+            refusal.message,
+            device=refusal.device,
+            severity=Severity.CRITICAL if refusal.code in _CRITICAL else Severity.WARNING,
+            reason=refusal.code.value,
+            address=request.address,
+            client_id=request.mqtt_client[:_MAX_DETAIL_CHARS],
+        )
+
+    def note_takeover(self, old: LiveSession, count: int) -> None:
+        """Record that another client used the certificate of a device that was connected."""
+        self._add(
+            "session.conflicted",
+            (old.device,),
+            f"Another client took over the session of device {old.device} with its certificate: "
+            "the device reconnects in a loop, or its key was copied.",
+            device=old.device,
+            severity=Severity.CRITICAL,
+            address=old.address,
+            serial=old.serial,
+            takeovers=count,
+        )
+
+    async def follow_log(self, lines: asyncio.Queue[str]) -> None:
+        """Record the refusals that lines of nats-server's log tell of, until cancelled."""
+        while True:
+            found = parse_log_line(await lines.get())
+            if isinstance(found, TlsRefused):
+                self._note_tls(found)
+            elif isinstance(found, TopicRefused):
+                self._note_topic(found)
+
+    def note_message(self, device: str, topic: str, reason: str, *, size: int) -> None:
+        """Record that a device sent something that cannot be accepted."""
+        self._add(
+            "telemetry.refused",
+            (device,),
+            f"A message of device {device} on {topic} was refused: {reason}",
+            device=device,
+            severity=Severity.WARNING,
+            topic=topic,
+            bytes=size,
+        )
+
+    def _note_tls(self, refused: TlsRefused) -> None:
+        """The name in an unverified certificate is a claim: it counts only when it is one of our devices."""
+        device = self._known_device(refused.claimed_name)
+        claim = f", claiming to be {device}," if device else ""
+        self._add(
+            "tls.refused",
+            (device or refused.address, refused.reason),
+            f"A client at {refused.address}{claim} was refused by the MQTT listener: {_WHY[refused.reason]}.",
+            device=device,
+            severity=Severity.WARNING,
+            reason=refused.reason,
+            address=refused.address,
+            listener="mqtt",
+            claimed_name=(refused.claimed_name or "")[:_MAX_DETAIL_CHARS],
+        )
+
+    def _note_topic(self, refused: TopicRefused) -> None:
+        topic = refused.subject.replace("//", "\0").replace(".", "/").replace("\0", ".")[:_MAX_DETAIL_CHARS]
+        levels = topic.split("/")
+        victim = self._known_device(levels[1]) if len(levels) > 1 and levels[0] == ROOT else None
+        if victim == refused.device:
+            victim = None
+        act = "publish to" if refused.is_publish else "subscribe to"
+        whose = f", a topic of device {victim}" if victim else ""
+        self._add(
+            "publish.refused" if refused.is_publish else "subscribe.refused",
+            (refused.device, "of another" if victim else "of none"),
+            f"Device {refused.device} tried to {act} {topic}{whose}.",
+            device=refused.device,
+            severity=Severity.CRITICAL if victim else Severity.WARNING,
+            topic=topic,
+            victim=victim,
+            address=refused.address,
+        )
+
+    def _known_device(self, name: str | None) -> str | None:
+        try:
+            device = parse_device_id(name or "")
+        except InvalidInputError:
+            return None
+        return device if self._admission.find(device) is not None else None
+
+    def _add(
+        self,
+        kind: str,
+        key: tuple[str, ...],
+        message: str,
+        *,
+        device: str | None,
+        severity: Severity,
+        **details: Any,
+    ) -> None:
+        repeats = self._throttle.admit((kind, *key), time.monotonic())
+        if repeats is None:
+            return
+        try:
+            self._queue.put_nowait(_Row(kind, message, device, severity, repeats, details))
+        except asyncio.QueueFull:
+            log.warning("refusal_dropped", kind=kind)
+
+    def _write(self, rows: list[_Row]) -> None:
+        with self._db.write("system:messaging") as tx:
+            for row in rows:
+                service.record_refusal(
+                    tx,
+                    row.kind,
+                    row.message,
+                    device=row.device,
+                    severity=row.severity,
+                    repeats=row.repeats,
+                    **row.details,
+                )

@@ -1,0 +1,136 @@
+"""The worker's part of messaging: it makes the broker follow the registry, and takes in what devices send."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from nats.js import JetStreamContext
+
+from fleetward.base.clock import Clock
+from fleetward.base.db import Database
+from fleetward.base.logging import get_logger
+from fleetward.features.messaging import jobs
+from fleetward.features.messaging.model import Refusal
+from fleetward.outside.nats import events, ingest
+from fleetward.outside.nats.connection import NatsConnection, retry
+from fleetward.outside.nats.consumer import DurableConsumer
+from fleetward.outside.nats.downlink import Downlink
+from fleetward.outside.nats.mirror import AdmissionMirror
+from fleetward.outside.nats.presence import PresenceMirror, PresenceRecorder
+from fleetward.outside.nats.refusals import RefusalRecorder
+from fleetward.outside.nats.sessions import LiveSession, LiveSessions
+from fleetward.outside.nats.streams import EVENTS, MQTT_MESSAGES
+
+log = get_logger("messaging")
+
+_REBUILD_EVERY_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all roles of a process use.
+
+    Attributes:
+        threads: where SQL runs.
+        platform: connection of the account FLEET.
+    """
+
+    db: Database
+    clock: Clock
+    threads: Executor
+    platform: NatsConnection
+    js: JetStreamContext
+    admission: AdmissionMirror
+    presence: PresenceMirror
+    refusals: RefusalRecorder
+
+
+class Worker:
+    """Admission, sessions, presence, ingest and commands; several processes may each run one."""
+
+    def __init__(self, shared: Shared, system: NatsConnection) -> None:
+        self._shared = shared
+        self.sessions = LiveSessions(system, shared.admission, shared.clock, on_kick=_log_kick)
+        self._downlink = Downlink(shared.db, shared.threads, shared.platform, self.sessions.devices)
+        self._presence = PresenceRecorder(
+            db=shared.db,
+            threads=shared.threads,
+            clock=shared.clock,
+            platform=shared.platform,
+            system=system,
+            admission=shared.admission,
+            presence=shared.presence,
+            on_takeover=shared.refusals.note_takeover,
+            on_open=self._downlink.serve,
+        )
+        self._ingest = ingest.Ingest(
+            db=shared.db,
+            threads=shared.threads,
+            clock=shared.clock,
+            platform=shared.platform,
+            js=shared.js,
+            refusals=shared.refusals,
+            downlink=self._downlink,
+        )
+        self._handler = events.EventHandler(
+            db=shared.db,
+            threads=shared.threads,
+            clock=shared.clock,
+            platform=shared.platform,
+            admission=shared.admission,
+            downlink=self._downlink,
+        )
+        self._consumers = [
+            self._consumer(MQTT_MESSAGES, ingest.NAME, ingest.SUBJECTS, self._ingest.handle),
+            self._consumer(EVENTS, events.NAME, events.SUBJECTS, self._handler.handle),
+        ]
+
+    async def prepare(self) -> None:
+        """Create the durable consumers: from then on no acknowledged message passes us by."""
+        for consumer in self._consumers:
+            await consumer.create()
+
+    async def start(self) -> None:
+        """Draw all admission records afresh, then learn who is connected."""
+        await self.rebuild()
+        await self.sessions.start()
+        await self._presence.start()
+        await self._ingest.start()
+        for consumer in self._consumers:
+            await consumer.start()
+
+    def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Return what runs until the process ends, by name."""
+        named = {consumer.name: consumer.run for consumer in self._consumers}
+        return {
+            **named,
+            "ingest-qos0": self._ingest.run,
+            "presence": self._presence.run,
+            "downlink": self._downlink.run,
+            "rebuild": self._rebuild_hourly,
+        }
+
+    async def rebuild(self) -> None:
+        """Bring the bucket `admission` to what SQL says: whatever was missed is mended."""
+        shared = self._shared
+        loop = asyncio.get_running_loop()
+        records = await loop.run_in_executor(shared.threads, jobs.all_admission_records, shared.db)
+        changed = await shared.admission.replace_all(records)
+        log.info("admission_rebuilt", devices=len(records), changed=changed)
+
+    async def _rebuild_hourly(self) -> None:
+        while True:
+            await asyncio.sleep(_REBUILD_EVERY_S)
+            await retry(self.rebuild, what="admission")
+
+    def _consumer(
+        self, stream: str, name: str, subjects: tuple[str, ...], handle: Callable[..., Awaitable[None]]
+    ) -> DurableConsumer:
+        return DurableConsumer(
+            self._shared.platform, self._shared.js, stream=stream, name=name, subjects=subjects, handle=handle
+        )
+
+
+def _log_kick(session: LiveSession, refusal: Refusal) -> None:
+    log.info("session_ended", device=session.device, reason=refusal.code.value)
