@@ -86,8 +86,8 @@ class SecurityCounter(Protocol):
 
     def read_counter(self) -> int: ...
 
-    def advance_counter(self, value: int) -> None:
-        """Raise it to `value`; a value at or below the present one changes nothing."""
+    def advance_counter(self, to: int) -> None:
+        """Raise it to `to`; a value at or below the present one changes nothing."""
         ...
 
 
