@@ -116,10 +116,13 @@ def register_shipment(
     Raises:
         ConflictError: an id or chip is registered already; nothing is recorded.
     """
-    for device_id, _, _, hardware in rows:
-        if store.find_device(tx, device_id) is not None:
-            raise ConflictError(f"device {device_id}: expected a new id, found it registered")
-        _check_hardware_is_free(tx, device_id, hardware)
+    ids = {device_id for device_id, _, _, _ in rows}
+    chips = {hardware.fingerprint: device_id for device_id, _, _, hardware in rows}
+    for taken in store.list_taken(tx, list(ids), list(chips)):
+        if taken.id in ids:
+            raise ConflictError(f"device {taken.id}: expected a new id, found it registered")
+        if taken.hardware is not None:
+            _check_hardware_is_free(tx, chips[taken.hardware.fingerprint], taken.hardware)
     store.insert_devices(tx, [_new_device(tx, *row) for row in rows])
     audit.append(
         tx, "shipment.imported", f"factory:{factory}", batch=batch, devices=len(rows),

@@ -1,6 +1,6 @@
 """The registry's SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,9 @@ from fleetward.features.devices.model import (
     KeyTier,
     Model,
 )
+
+# In one statement; SQLite takes 32,766 and PostgreSQL 65,535.
+_MAX_VALUES = 5000
 
 models = sa.Table(
     "models",
@@ -95,6 +98,16 @@ def find_device(tx: Tx, device_id: str) -> Device | None:
 def find_by_hardware(tx: Tx, fingerprint: str) -> Device | None:
     row = tx.conn.execute(devices.select().where(devices.c.hardware_fingerprint == fingerprint)).one_or_none()
     return None if row is None else _as_device(row)
+
+
+def list_taken(tx: Tx, ids: Sequence[str], fingerprints: Sequence[str]) -> list[Device]:
+    """Return the registered devices that have one of these ids or chips."""
+    found: list[Device] = []
+    for column, wanted in ((devices.c.id, ids), (devices.c.hardware_fingerprint, fingerprints)):
+        for start in range(0, len(wanted), _MAX_VALUES):
+            query = devices.select().where(column.in_(wanted[start : start + _MAX_VALUES]))
+            found += [_as_device(row) for row in tx.conn.execute(query)]
+    return found
 
 
 def list_devices(

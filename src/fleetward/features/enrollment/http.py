@@ -12,7 +12,7 @@ from fleetward.base.web import Db, Principal, requires
 from fleetward.features.enrollment import service
 from fleetward.features.enrollment.context import context_of
 from fleetward.features.enrollment.device_http import device_router
-from fleetward.features.enrollment.model import Claim, Factory
+from fleetward.features.enrollment.model import Claim, Factory, parse_factory
 
 __all__ = ["device_router", "router"]
 
@@ -37,7 +37,7 @@ class ClaimBody(BaseModel):
 
 
 class FactoryBody(BaseModel):
-    """A factory to trust; all PEM."""
+    """A factory to trust, in PEM. `public_key` may be followed by the CA certificates of its IDevIDs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -106,7 +106,9 @@ def trust_factory(
     request: Request, db: Db, body: FactoryBody, principal: Annotated[Principal, requires("factory.trust")]
 ) -> FactoryView:
     with db.write(principal.actor) as tx:
-        factory = service.trust_factory(tx, Factory(body.name, body.public_key, body.idevid_authorities))
+        factory = service.trust_factory(
+            tx, parse_factory(body.name, body.public_key, body.idevid_authorities)
+        )
         authorities = service.list_idevid_authorities(tx)
     context_of(request).on_authorities(authorities)
     return _view_factory(factory)

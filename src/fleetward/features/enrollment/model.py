@@ -115,6 +115,13 @@ class Attempt:
     expires_at: datetime
 
 
+def parse_factory(name: str, pem: str, idevid_authorities: str = "") -> Factory:
+    """Return a factory from the PEM it publishes: its public key, then perhaps its IDevID authorities."""
+    mark = "-----BEGIN CERTIFICATE-----"
+    public_key, begin, rest = pem.partition(mark)
+    return Factory(name, public_key.strip() + "\n", (begin + rest + idevid_authorities).strip())
+
+
 def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 

@@ -63,8 +63,7 @@ class EnrollmentMachine:
         self._now = settings.earliest
         self._awaited: _Awaited | None = None
         self._claim: str | None = None
-        self._is_claim_missed = False
-        self._is_clock_doubted = False
+        self._is_claim_missed = self._is_clock_doubted = False
         self._time_checked_for: str | None = None
         self._nonce = ""
         self._csr: bytes | None = None
