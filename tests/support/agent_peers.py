@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import ssl
 import subprocess
 import threading
@@ -17,10 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.server import find_program
 from fleetward.outside.tls.client import TlsIdentity
 from support.authority import Authority
-from support.broker import BrokerPlace, free_port
 
 Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
 LOCAL_NAMES = (x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1")))
@@ -38,9 +39,11 @@ class Pki:
             folder, "localhost", ExtendedKeyUsageOID.SERVER_AUTH, at=at, lifetime=lifetime, names=LOCAL_NAMES
         )
 
-    def identity(self, name: str = "cam-1", authority: Authority | None = None) -> TlsIdentity:
+    def identity(
+        self, name: str = "cam-1", authority: Authority | None = None, *, age: timedelta = timedelta()
+    ) -> TlsIdentity:
         chain, key = (authority or self.root).issue_files(
-            self.folder, name, ExtendedKeyUsageOID.CLIENT_AUTH, at=self.at
+            self.folder, name, ExtendedKeyUsageOID.CLIENT_AUTH, at=self.at - age
         )
         return TlsIdentity(name, lambda context: context.load_cert_chain(chain, key))
 
@@ -103,16 +106,33 @@ def answer(request: http.server.BaseHTTPRequestHandler, status: int, body: bytes
     request.wfile.write(body)
 
 
+def broker_settings(folder: Path, certificate: Path, key: Path, device_ca: Path) -> BrokerSettings:
+    """Return settings with ports that are free now."""
+    return BrokerSettings(
+        folder=folder / "nats",
+        mqtt_listen=("127.0.0.1", free_port()),
+        nats_listen=("127.0.0.1", free_port()),
+        certificate=certificate,
+        private_key=key,
+        device_ca=device_ca,
+        log_file=folder / "nats.log",
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class PlainBroker:
     """nats-server with mutual TLS and no policy of ours. It keeps its streams over a kill and a restart."""
 
-    def __init__(self, place: BrokerPlace) -> None:
-        self.place = place
-        self.monitor_port = free_port()
+    def __init__(self, settings: BrokerSettings) -> None:
+        self.settings = settings
         self._process: subprocess.Popen[bytes] | None = None
-        settings = place.settings
         quoted = {name: json.dumps(str(value)) for name, value in {
-            "mqtt": f"127.0.0.1:{place.mqtt_port}", "nats": f"127.0.0.1:{place.nats_port}",
+            "mqtt": f"127.0.0.1:{self.mqtt_port}", "nats": f"127.0.0.1:{self.nats_port}",
             "cert": settings.certificate, "key": settings.private_key, "ca": settings.device_ca,
             "streams": settings.folder / "streams",
         }.items()}  # fmt: skip
@@ -124,16 +144,24 @@ class PlainBroker:
             f"ca_file: {quoted['ca']}, verify: true }} }}\n"
         )
 
+    @property
+    def mqtt_port(self) -> int:
+        return self.settings.mqtt_listen[1]
+
+    @property
+    def nats_port(self) -> int:
+        return self.settings.nats_listen[1]
+
     def start(self) -> None:
-        settings = self.place.settings
-        with settings.log_file.open("ab") as log:
+        with self.settings.log_file.open("ab") as log:
+            start = log.tell()
             self._process = subprocess.Popen(
-                [find_program(), "-c", str(settings.config_file)], stdout=log, stderr=log
+                [find_program(), "-c", str(self.settings.config_file)], stdout=log, stderr=log
             )
         deadline = time.monotonic() + 20
-        while b"Server is ready" not in settings.log_file.read_bytes().rpartition(b"Starting nats-server")[2]:
+        while b"Server is ready" not in self.settings.log_file.read_bytes()[start:]:
             if time.monotonic() > deadline or self._process.poll() is not None:
-                pytest.fail(f"nats-server did not start: {settings.log_file.read_text()}")
+                pytest.fail(f"nats-server did not start: {self.settings.log_file.read_text()}")
             time.sleep(0.02)
 
     def kill(self) -> None:

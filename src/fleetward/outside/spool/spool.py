@@ -83,6 +83,7 @@ class Spool:
 
     Attributes:
         trouble: why nothing can be stored now, such as a full disk; None when all is well.
+        has_gaps: whether something was dropped and not yet reported.
         was_reset: whether the file was unreadable and a new one was begun; the old one lies beside it.
     """
 
@@ -108,6 +109,7 @@ class Spool:
             self._db = sqlite3.connect(":memory:", isolation_level=None)
             self._db.executescript(_SCHEMA)
         self._bytes = self._count_bytes()
+        self.has_gaps = bool(self.gaps())
         self._keep_reserve()
 
     def __enter__(self) -> Self:
@@ -190,18 +192,20 @@ class Spool:
         rows = self._db.execute("SELECT topic, count, first_at, last_at FROM gaps ORDER BY topic").fetchall()
         return [Gap(topic, count, parse_time(first), parse_time(last)) for topic, count, first, last in rows]
 
-    def replace_gap(self, gap: Gap, kind: Kind, topic: str, payload: bytes, now: datetime) -> None:
-        """Turn a gap into a message about it, both or neither.
-
-        Raises:
-            sqlite3.Error: the disk did not take it; the gap stays.
-        """
+    def replace_gap(self, gap: Gap, kind: Kind, topic: str, payload: bytes, now: datetime) -> bool:
+        """Turn a gap into a message about it, both or neither; return whether the disk took it."""
         item = _Waiting(kind, topic, payload, render_time(now))
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM gaps WHERE topic = ?", (gap.topic,))
-            self._insert([item])
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("DELETE FROM gaps WHERE topic = ?", (gap.topic,))
+                self._insert([item])
+        except sqlite3.Error as error:
+            self._meet_trouble(error)
+            return False
         self._bytes += item.cost
+        self.has_gaps = bool(self.gaps())
+        return True
 
     def close(self) -> None:
         self.commit()
@@ -320,6 +324,7 @@ class Spool:
         return dropped
 
     def _write_gap(self, gap: Gap) -> None:
+        self.has_gaps = True
         self._db.execute(
             "INSERT INTO gaps(topic, count, first_at, last_at) VALUES (?, ?, ?, ?) "
             "ON CONFLICT(topic) DO UPDATE SET count = count + excluded.count, "

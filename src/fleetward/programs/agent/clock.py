@@ -18,8 +18,9 @@ class DeviceClock:
         self._system = system
         self._anchor: tuple[float, float] | None = None
 
-    @property
-    def is_corrected(self) -> bool:
+    def is_off(self) -> bool:
+        """Return whether the system's clock is known to be wrong."""
+        self.now()
         return self._anchor is not None
 
     def now(self) -> datetime:

@@ -1,0 +1,239 @@
+"""The agent itself: what its parts tell each other."""
+
+import time
+from threading import BoundedSemaphore
+from typing import Any
+
+import msgspec
+
+from fleetward import __version__
+from fleetward.base.clock import render_time
+from fleetward.base.errors import InvalidInputError
+from fleetward.features.enrollment import device as enrollment
+from fleetward.outside.mqtt.link import Refused
+from fleetward.outside.spool.spool import Spool
+from fleetward.outside.tls.client import TlsIdentity
+from fleetward.programs.agent import inbox, orders
+from fleetward.programs.agent.health import measure_health
+from fleetward.programs.agent.identity import Identity
+from fleetward.programs.agent.keys import DeviceKeys, KeyTrouble, open_device_keys
+from fleetward.programs.agent.loop import Timer, Worker
+from fleetward.programs.agent.parts import Parts
+from fleetward.programs.agent.session import Session
+from fleetward.programs.agent.shadow import Shadow
+from fleetward.wire.command import Command
+from fleetward.wire.mqtt_topics import TopicKind
+
+_STATUS_EVERY_S = 2.0
+_KEYS_PAUSE_S = 5.0
+_FORWARD_EVERY_S = 30.0
+_MAX_BATCHES = 4
+# Forwarding these would make more of them.
+_NOT_FORWARDED = frozenset({"message_dropped", "queue_trouble"})
+
+
+class Agent:
+    """One device's agent. Everything runs in the loop's thread.
+
+    Attributes:
+        is_reboot_wanted: whether it ended to reboot the device.
+    """
+
+    def __init__(self, parts: Parts, *, is_degraded: bool) -> None:
+        """Open the queue and the application's socket.
+
+        Raises:
+            ConfigError: the state folder cannot be used.
+        """
+        config = parts.config
+        self.is_reboot_wanted = False
+        self._parts = parts
+        self._is_degraded = is_degraded
+        self._started_s = time.monotonic()
+        self._spool = Spool(config.state_dir / "spool.sqlite3", max_bytes=config.spool.max_bytes)
+        self._session = Session(parts, self._spool, commands=orders.NAMES)
+        about = {"version": __version__, "tier": _tier(parts), "degraded": is_degraded}
+        self._shadow = Shadow(parts, self._session, about=about)
+        self._batches = BoundedSemaphore(_MAX_BATCHES)
+        self._inbox = inbox.Inbox(config.agent_socket, self._on_batch)
+        self._keys_worker = Worker(parts.loop, "keys")
+        self._identity: Identity | None = None
+        self._keys_trouble = ""
+        self._health: Timer | None = None
+        self._forwarded: dict[str, tuple[float, int]] = {}
+        self._application = "unknown"
+        parts.log.forward = lambda entry: parts.loop.post(lambda: self._forward(entry))
+        self._session.run_command = self._run_command
+        self._session.on_connected = self._on_connected
+        self._session.on_refused = self._on_refused
+        self._shadow.on_interval = lambda _seconds: self._beat()
+
+    def start(self) -> None:
+        self._parts.log.info("agent_started", version=__version__, degraded=self._is_degraded)
+        if self._spool.was_reset:
+            self._parts.log.error(
+                "queue_reset", reason="the queue's file was unreadable; it lies beside the new one"
+            )
+        self._inbox.start()
+        self._shadow.start()
+        self._beat()
+        self._write_status()
+        self._open_keys()
+
+    def stop(self) -> None:
+        """Close everything in good order, within two seconds."""
+        self._parts.log.info("agent_stopped", reboot=self.is_reboot_wanted)
+        self._parts.log.forward = None
+        self._inbox.close()
+        self._session.close()
+        self._parts.http.close()
+        self._store_status("stopped")
+
+    def _open_keys(self) -> None:
+        self._keys_worker.submit(lambda: open_device_keys(self._parts.config), self._on_keys)
+
+    def _on_keys(self, keys: DeviceKeys | KeyTrouble) -> None:
+        if isinstance(keys, KeyTrouble):
+            self._keys_trouble = keys.reason
+            self._parts.log.error("keys_unavailable", reason=keys.reason)
+            self._parts.loop.after(_KEYS_PAUSE_S, self._open_keys)
+            return
+        self._keys_trouble = ""
+        identity = Identity(self._parts, keys.store, keys.settings, None)
+        self._identity = identity
+        identity.on_switch = self._on_switch
+        self._session.is_certificate_live = lambda: identity.live() is not None
+        live = identity.live()
+        if live is not None:
+            self._session.connect(live)
+        identity.start()
+
+    def _on_switch(self, identity: TlsIdentity) -> None:
+        self._session.connect(identity)
+
+    def _on_connected(self, label: str) -> None:
+        if self._identity is not None:
+            self._identity.tell(enrollment.Connected(label))
+
+    def _on_refused(self, label: str, refused: Refused) -> None:
+        if self._identity is None:
+            return
+        if refused.failure.is_clock_suspect:
+            self._identity.tell(enrollment.ClockDoubted())
+        if refused.failure.is_certificate_refused:
+            self._identity.tell(enrollment.HandshakeRefused(label, refused.failure.reason))
+
+    def _on_batch(self, batch: list[bytes]) -> None:
+        """Take datagrams in the inbox's thread; it waits while too many are under way."""
+        self._batches.acquire()
+        self._parts.loop.post(lambda: self._take(batch))
+
+    def _take(self, batch: list[bytes]) -> None:
+        self._batches.release()
+        for datagram in batch:
+            try:
+                self._take_note(inbox.parse_note(datagram))
+            except InvalidInputError as error:
+                self._parts.log.warning("application_message_unusable", reason=error.message)
+
+    def _take_note(self, note: inbox.Note) -> None:
+        match note:
+            case inbox.Measured(stream, value):
+                self._session.put_reading(TopicKind.TELEMETRY, stream, value)
+            case inbox.Logged(value):
+                self._session.put_reading(TopicKind.LOG, "", value)
+            case inbox.Stated(report):
+                for section, state in report.items():
+                    self._shadow.state_of(section, state)
+            case inbox.Felt(health, reason):
+                if health != self._application:
+                    self._application = health
+                    self._parts.log.info("application_health", health=health, reason=reason)
+
+    def _run_command(self, command: Command) -> None:
+        abilities = orders.Abilities(
+            attest=None, renew=self._renew, update=None, report=self._report_health, reboot=self._reboot
+        )
+        orders.perform(
+            self._parts, abilities, command, lambda result: self._session.finish_command(command, result)
+        )
+
+    def _renew(self) -> str:
+        if self._identity is None or self._identity.current is None:
+            return "this device has no certificate to renew"
+        self._identity.tell(enrollment.RenewalAsked())
+        return ""
+
+    def _reboot(self) -> None:
+        self.is_reboot_wanted = True
+        self._parts.loop.stop()
+
+    def _beat(self) -> None:
+        if self._health is not None:
+            self._health.cancel()
+        self._health = self._parts.loop.after(self._shadow.interval_s, self._beat)
+        self._report_health()
+
+    def _report_health(self) -> dict[str, Any]:
+        health = measure_health(self._started_s, self._parts.config.state_dir)
+        health |= {"queued_bytes": self._spool.stored_bytes, "degraded": self._is_degraded}
+        self._session.put_reading(TopicKind.METRICS, "", health)
+        return health
+
+    def _forward(self, entry: dict[str, object]) -> None:
+        """Send a warning to the platform: one of a name in 30 s, with a count of those left out."""
+        name = str(entry["event"])
+        last_s, left_out = self._forwarded.get(name, (float("-inf"), 0))
+        now_s = time.monotonic()
+        if name in _NOT_FORWARDED:
+            return
+        if now_s - last_s < _FORWARD_EVERY_S:
+            self._forwarded[name] = (last_s, left_out + 1)
+            return
+        self._forwarded[name] = (now_s, 0)
+        self._session.put_reading(TopicKind.LOG, "", {**entry, "repeated": left_out} if left_out else entry)
+
+    def _write_status(self) -> None:
+        self._parts.loop.after(_STATUS_EVERY_S, self._write_status)
+        self._store_status("running")
+
+    def _store_status(self, state: str) -> None:
+        """Replace the status file. It is not worth an fsync: after a power cut it is written anew."""
+        path = self._parts.config.status_file
+        fresh = path.with_suffix(".new")
+        try:
+            fresh.write_bytes(msgspec.json.encode(self._status(state)))
+            fresh.replace(path)
+        except OSError as error:
+            self._parts.log.warning("status_not_stored", reason=error.strerror)
+
+    def _status(self, state: str) -> dict[str, Any]:
+        identity = self._identity
+        current = None if identity is None else identity.current
+        return {
+            "state": state,
+            "device_id": self._parts.config.device_id,
+            "version": __version__,
+            "degraded": self._is_degraded,
+            "updated_at": render_time(self._parts.clock.now()),
+            "clock_corrected": self._parts.clock.is_off(),
+            "keys": {"tier": _tier(self._parts), "trouble": self._keys_trouble},
+            "enrollment": {
+                "phase": "none" if identity is None else identity.phase.value,
+                "certificate": None if current is None else current.label,
+                "not_after": None if current is None else render_time(current.not_after),
+                "last_failure": "" if identity is None else identity.last_failure,
+            },
+            "session": {"connected": self._session.is_connected, "last_refusal": self._session.last_refusal},
+            "queue": {
+                "messages": len(self._spool),
+                "bytes": self._spool.stored_bytes,
+                "in_flight": self._session.in_flight,
+                "trouble": self._spool.trouble,
+            },
+            "application": self._application,
+        }
+
+
+def _tier(parts: Parts) -> str:
+    return str(parts.config.keys.__struct_config__.tag)
