@@ -24,10 +24,11 @@ Text = Annotated[str, Meta(max_length=128)]
 class Measured(StrEnum):
     """What kind of thing was measured; the first two into PCR 8, the others into PCR 9."""
 
-    BOOT_STAGE = "boot-stage"
-    PINNED_KEYS = "pinned-keys"
-    IMAGE = "image"
-    MANIFEST = "manifest"
+    BOOT_STAGE = "boot_stage"
+    PINNED_KEYS = "pinned_keys"
+    IMAGE = "firmware_image"
+    MANIFEST = "firmware_manifest"
+    NO_FIRMWARE = "no_firmware"
 
 
 class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"hash_alg": "hashAlg"}):

@@ -61,6 +61,14 @@ def render_evidence(evidence: Evidence) -> bytes:
     return msgspec.json.encode(evidence)
 
 
+def render_nonce(nonce: NonceIssued) -> bytes:
+    return msgspec.json.encode(nonce)
+
+
+def render_answer(answer: AppraisalAnswer) -> bytes:
+    return msgspec.json.encode(answer)
+
+
 def parse_nonce(body: bytes) -> NonceIssued:
     """Return the server's nonce. Raises InvalidInputError."""
     return _decode(body, NonceIssued)

@@ -162,8 +162,10 @@ def digest_pcrs(values: list[bytes]) -> bytes:
 def make_credential(
     endorsement_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey, name: bytes, secret: bytes
 ) -> tuple[bytes, bytes]:
-    """Return TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET that only the chip with that EK, holding a key of that
-    name, can open (Part 1, clause 24; TCG EK Credential Profile templates L-1 and L-2).
+    """Return TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET for one chip and one key in it.
+
+    Only the chip with that EK, holding a key of that name, can open them (Part 1, clause 24; templates L-1
+    and L-2 of the TCG EK Credential Profile).
 
     Raises:
         InvalidInputError: an ECC endorsement key of another curve than P-256.

@@ -1,0 +1,232 @@
+"""Attestation's SQL: vendors, challenges, attestation keys, reference values, appraisals."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleetward.base.db import RowId, Timestamp, Tx, metadata
+from fleetward.features.attestation.model import Appraisal, AttestationKey, Reason, Reference
+from fleetward.wire.event_log import Measured
+
+ek_anchors = sa.Table(
+    "attestation_ek_anchors",
+    metadata,
+    sa.Column("fingerprint", sa.String(64), primary_key=True),
+    sa.Column("subject", sa.String(500), nullable=False),
+    sa.Column("der", sa.LargeBinary, nullable=False),
+    sa.Column("added_at", Timestamp, nullable=False),
+)
+challenges = sa.Table(
+    "attestation_challenges",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("device", sa.String(64), nullable=False, index=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("nonce", sa.LargeBinary(64), nullable=False),
+    sa.Column("secret_hash", sa.LargeBinary(32), nullable=True),
+    sa.Column("ek_fingerprint", sa.String(64), nullable=True),
+    sa.Column("ak_public", sa.LargeBinary, nullable=True),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False, index=True),
+)
+keys = sa.Table(
+    "attestation_keys",
+    metadata,
+    sa.Column("device", sa.String(64), primary_key=True),
+    sa.Column("ek_fingerprint", sa.String(64), nullable=False),
+    sa.Column("public", sa.LargeBinary, nullable=False),
+    sa.Column("activated_at", Timestamp, nullable=False),
+)
+references = sa.Table(
+    "attestation_references",
+    metadata,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("added_at", Timestamp, nullable=False),
+)
+appraisals = sa.Table(
+    "attestation_appraisals",
+    metadata,
+    sa.Column("id", RowId, primary_key=True, autoincrement=True),
+    sa.Column("device", sa.String(64), nullable=False),
+    sa.Column("at", Timestamp, nullable=False),
+    sa.Column("good", sa.Boolean, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False),
+    sa.Column("reasons", sa.Text, nullable=False),
+    sa.Column("firmware_version", sa.String(64), nullable=True),
+    sa.Column("reset_count", sa.BigInteger, nullable=False),
+    sa.Column("restart_count", sa.BigInteger, nullable=False),
+    sa.Index("ix_attestation_appraisals_device", "device", "id"),
+)
+
+
+def put_anchor(tx: Tx, fingerprint: str, subject: str, der: bytes) -> bool:
+    """Trust a vendor's certificate; return whether it is new."""
+    if tx.conn.execute(ek_anchors.select().where(ek_anchors.c.fingerprint == fingerprint)).first():
+        return False
+    tx.conn.execute(
+        ek_anchors.insert().values(fingerprint=fingerprint, subject=subject[:500], der=der, added_at=tx.now)
+    )
+    return True
+
+
+def list_anchors(tx: Tx) -> list[sa.Row[Any]]:
+    return list(
+        tx.conn.execute(ek_anchors.select().order_by(ek_anchors.c.added_at, ek_anchors.c.fingerprint))
+    )
+
+
+def insert_challenge(tx: Tx, **values: Any) -> None:
+    tx.conn.execute(challenges.insert().values(created_at=tx.now, **values))
+
+
+def count_challenges(tx: Tx, device_id: str, kind: str) -> int:
+    """Return how many unexpired challenges of a kind a device has open."""
+    query = sa.select(sa.func.count()).where(
+        challenges.c.device == device_id, challenges.c.kind == kind, challenges.c.expires_at > tx.now
+    )
+    return tx.conn.execute(query).scalar_one()
+
+
+def delete_oldest_challenge(tx: Tx, device_id: str, kind: str) -> None:
+    oldest = (
+        sa.select(challenges.c.id)
+        .where(challenges.c.device == device_id, challenges.c.kind == kind)
+        .order_by(challenges.c.created_at)
+        .limit(1)
+        .scalar_subquery()
+    )
+    tx.conn.execute(challenges.delete().where(challenges.c.id == oldest))
+
+
+def take_challenge(tx: Tx, challenge_id: str, kind: str) -> sa.Row[Any] | None:
+    """Return a challenge and delete it: each is used once, whatever comes of it."""
+    row = tx.conn.execute(
+        challenges.select()
+        .where(challenges.c.id == challenge_id, challenges.c.kind == kind)
+        .with_for_update()
+    ).one_or_none()
+    if row is not None:
+        tx.conn.execute(challenges.delete().where(challenges.c.id == challenge_id))
+    return row
+
+
+def take_nonces(tx: Tx, device_id: str, kind: str) -> list[sa.Row[Any]]:
+    """Return a device's open nonces and delete them."""
+    query = challenges.select().where(challenges.c.device == device_id, challenges.c.kind == kind)
+    rows = list(tx.conn.execute(query.with_for_update()))
+    tx.conn.execute(challenges.delete().where(challenges.c.id.in_([row.id for row in rows])))
+    return rows
+
+
+def delete_expired_challenges(tx: Tx) -> int:
+    return tx.conn.execute(challenges.delete().where(challenges.c.expires_at <= tx.now)).rowcount
+
+
+def put_key(tx: Tx, key: AttestationKey) -> None:
+    tx.conn.execute(keys.delete().where(keys.c.device == key.device_id))
+    tx.conn.execute(
+        keys.insert().values(
+            device=key.device_id,
+            ek_fingerprint=key.ek_fingerprint,
+            public=key.public,
+            activated_at=key.activated_at,
+        )
+    )
+
+
+def find_key(tx: Tx, device_id: str) -> AttestationKey | None:
+    row = tx.conn.execute(keys.select().where(keys.c.device == device_id)).one_or_none()
+    return (
+        None if row is None else AttestationKey(row.device, row.ek_fingerprint, row.public, row.activated_at)
+    )
+
+
+def put_references(tx: Tx, found: Iterable[Reference]) -> int:
+    """Insert those that are new; return how many."""
+    new = [one for one in found if not _has_reference(tx, one)]
+    for one in new:
+        tx.conn.execute(
+            references.insert().values(
+                model=one.model, kind=one.kind.value, digest=one.digest, version=one.version, added_at=tx.now
+            )
+        )
+    return len(new)
+
+
+def list_references(tx: Tx, models: tuple[str, ...]) -> list[Reference]:
+    query = references.select().where(references.c.model.in_(models)).order_by(references.c.added_at)
+    return [
+        Reference(row.model, Measured(row.kind), row.digest, row.version) for row in tx.conn.execute(query)
+    ]
+
+
+def delete_references(tx: Tx, model: str, version: str) -> int:
+    return tx.conn.execute(
+        references.delete().where(references.c.model == model, references.c.version == version)
+    ).rowcount
+
+
+def insert_appraisal(tx: Tx, verdict: Appraisal, *, keep: int) -> None:
+    """Record a verdict and forget all but the newest `keep` of that device."""
+    tx.conn.execute(
+        appraisals.insert().values(
+            device=verdict.device_id,
+            at=verdict.at,
+            good=verdict.good,
+            expires_at=verdict.expires_at,
+            reasons=json.dumps([[reason.code, reason.message] for reason in verdict.reasons]),
+            firmware_version=verdict.firmware_version,
+            reset_count=verdict.reset_count,
+            restart_count=verdict.restart_count,
+        )
+    )
+    edge = (
+        sa.select(appraisals.c.id)
+        .where(appraisals.c.device == verdict.device_id)
+        .order_by(appraisals.c.id.desc())
+        .offset(keep - 1)
+        .limit(1)
+        .scalar_subquery()
+    )
+    tx.conn.execute(
+        appraisals.delete().where(appraisals.c.device == verdict.device_id, appraisals.c.id < edge)
+    )
+
+
+def list_appraisals(tx: Tx, device_id: str, *, limit: int) -> list[Appraisal]:
+    query = (
+        appraisals.select()
+        .where(appraisals.c.device == device_id)
+        .order_by(appraisals.c.id.desc())
+        .limit(limit)
+    )
+    return [_as_appraisal(row) for row in tx.conn.execute(query)]
+
+
+def _has_reference(tx: Tx, one: Reference) -> bool:
+    query = references.select().where(
+        references.c.model == one.model,
+        references.c.kind == one.kind.value,
+        references.c.digest == one.digest,
+    )
+    return tx.conn.execute(query).first() is not None
+
+
+def _as_appraisal(row: sa.Row[Any]) -> Appraisal:
+    at: datetime = row.at
+    return Appraisal(
+        device_id=row.device,
+        at=at,
+        good=bool(row.good),
+        expires_at=row.expires_at,
+        reasons=tuple(Reason(code, message) for code, message in json.loads(row.reasons)),
+        firmware_version=row.firmware_version,
+        reset_count=row.reset_count,
+        restart_count=row.restart_count,
+    )
