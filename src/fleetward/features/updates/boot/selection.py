@@ -1,7 +1,7 @@
 """Which slot starts.
 
-Only firmware that enough pinned keys signed, for this model, unchanged, and not older than what was confirmed,
-ever does.
+Only firmware that enough pinned keys signed, for this model, unchanged, and not older than what was
+confirmed, ever does.
 """
 
 from collections.abc import Callable
@@ -140,8 +140,8 @@ def select(pointer: BootPointer | None, read: Callable[[Slot], SlotContent], rul
     """Return what to start.
 
     A trial comes first while it has tries left; then the active slot; then the other one, if it did not just
-    fail its trial. Without a pointer the verified slot with the lowest counter starts: the floor only moves to
-    what was confirmed, so that is the one that proved itself.
+    fail its trial. Without a pointer the verified slot with the lowest counter starts: the floor only moves
+    to what was confirmed, so that is the one that proved itself.
     """
     if pointer is None:
         return _select_without_pointer(read, rules)
