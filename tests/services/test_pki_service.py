@@ -153,7 +153,7 @@ def test_the_crl_is_signed_again_only_when_it_must_be(
     db: Database, pki: PkiContext, clock: ManualClock
 ) -> None:
     with db.write("system") as tx:
-        first = revocation.sign_crl(tx, pki.device_ca)
+        first = revocation.get_crl(tx, pki.device_ca)
         assert revocation.find_current_crl(tx, pki.device_ca) == first
     issued = issue(db, pki)
     clock.advance(timedelta(seconds=1))
@@ -161,7 +161,7 @@ def test_the_crl_is_signed_again_only_when_it_must_be(
         service.revoke_device(tx, "cam-1", "stolen", why=RevocationReason.KEY_COMPROMISE)
     with db.write("system") as tx:
         assert revocation.find_current_crl(tx, pki.device_ca) is None
-        crl = x509.load_der_x509_crl(revocation.sign_crl(tx, pki.device_ca))
+        crl = x509.load_der_x509_crl(revocation.get_crl(tx, pki.device_ca))
     assert crl.is_signature_valid(pki.device_ca.certificate.public_key())  # type: ignore[arg-type]
     assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 2
     entry = crl.get_revoked_certificate_by_serial_number(issued.serial)

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 import string
 from collections.abc import Sequence
 
@@ -31,6 +32,8 @@ _MALFORMED = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+# ECDSA's AlgorithmIdentifier with NULL parameters: RFC 5758 section 3.2 forbids it, tpm2-openssl writes it.
+_NULL_PARAMETERS = re.compile(rb"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03[\x01-\x04]\x05\x00")
 _WHITE = string.whitespace.encode()
 
 _EC_PUBLIC_KEY = "1.2.840.10045.2.1"
@@ -62,6 +65,11 @@ def parse_csr_der(der: bytes) -> x509.CertificateSigningRequest:
         # Extensions parse lazily: a malformed one shows here, not in the middle of a decision.
         tuple(csr.extensions)
     except _MALFORMED as error:
+        if _NULL_PARAMETERS.search(der):
+            raise InvalidInputError(
+                "certificate request: expected an ECDSA signature algorithm without parameters, found NULL",
+                hint="Some TPM providers write it so; sign the request through PKCS#11 or the TSS instead.",
+            ) from error
         raise InvalidInputError("certificate request: expected PKCS#10, found something else") from error
     if not is_signed:
         raise InvalidInputError(

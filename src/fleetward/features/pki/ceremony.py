@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -26,15 +28,23 @@ from fleetward.base.files import write_atomically, write_secret
 from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.profiles import (
     SERVER_LIFETIME,
+    general_name,
     sign_issuing_ca,
     sign_root,
     sign_server,
     sign_time_signer,
 )
 
+
+class _Issuing(NamedTuple):
+    file: str
+    name: str
+    usages: tuple[x509.ObjectIdentifier, ...]
+
+
 _ISSUING = (
-    ("device-ca", "device CA", (ExtendedKeyUsageOID.CLIENT_AUTH,)),
-    ("server-ca", "server CA", (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.TIME_STAMPING)),
+    _Issuing("device-ca", "device CA", (ExtendedKeyUsageOID.CLIENT_AUTH,)),
+    _Issuing("server-ca", "server CA", (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.TIME_STAMPING)),
 )
 
 
@@ -56,37 +66,45 @@ class FileCa:
 def create_hierarchy(folder: Path, trust_domain: str, passphrase: bytes, now: datetime) -> None:
     """Make what is missing of root, device CA, server CA and time signer in a data folder.
 
+    The root key is asked for only while an issuing CA is missing: it may be kept elsewhere.
+
     Raises:
         WrongPassphraseError: the root key exists and does not open.
+        KeyUnavailableError: a certificate is there and its key is not, or is another's.
     """
-    certificates, keys = folder / "ca", folder / "keys"
-    root_key = _ensure_key(
-        folder / "offline" / "root.key.pem", BestAvailableEncryption(passphrase), passphrase
-    )
+    certificates = folder / "ca"
+    root_key_path = folder / "offline" / "root.key.pem"
     root_path = certificates / "root.crt"
-    if not root_path.exists():
-        write_atomically(root_path, sign_root(root_key, trust_domain, now).public_bytes(Encoding.PEM))
-    root = _read_certificate(root_path)
-    for file_name, name, usages in _ISSUING:
-        key = _ensure_key(keys / f"{file_name}.pem", NoEncryption(), None)
-        path = certificates / f"{file_name}.crt"
-        if not path.exists():
+    missing = [issuing for issuing in _ISSUING if not (certificates / f"{issuing.file}.crt").exists()]
+    if missing or not root_path.exists() or root_key_path.exists():
+        encryption = BestAvailableEncryption(passphrase)
+        root_key = _ensure_key(root_key_path, root_path, encryption, passphrase)
+        if not root_path.exists():
+            write_atomically(root_path, sign_root(root_key, trust_domain, now).public_bytes(Encoding.PEM))
+        root = load_root(folder)
+        for issuing in missing:
+            path = certificates / f"{issuing.file}.crt"
+            key = _ensure_key(folder / "keys" / f"{issuing.file}.pem", path, NoEncryption(), None)
             signed = sign_issuing_ca(
-                root, root_key, key.public_key(), trust_domain=trust_domain, name=name, usages=usages, now=now
-            )
+                root, root_key, key.public_key(),
+                trust_domain=trust_domain, name=issuing.name, usages=issuing.usages, now=now,
+            )  # fmt: skip
             write_atomically(path, signed.public_bytes(Encoding.PEM))
+    root, device_ca, server_ca = load_root(folder), load_ca(folder, "device-ca"), load_ca(folder, "server-ca")
     write_atomically(certificates / "ca-bundle.pem", root.public_bytes(Encoding.PEM))
-    issuing = _read_certificate(certificates / "device-ca.crt")
-    chain = issuing.public_bytes(Encoding.PEM) + root.public_bytes(Encoding.PEM)
-    write_atomically(certificates / "device-chain.pem", chain)
-    ensure_time_signer(folder, load_ca(folder, "server-ca"), trust_domain, now)
+    chain = (device_ca.certificate, *device_ca.chain, root)
+    write_atomically(
+        certificates / "device-chain.pem", b"".join(one.public_bytes(Encoding.PEM) for one in chain)
+    )
+    ensure_time_signer(folder, server_ca, trust_domain, now)
 
 
 def ensure_time_signer(folder: Path, server_ca: CaSigner, trust_domain: str, now: datetime) -> bool:
     """Make or renew the certificate of the key that states the time; return whether it changed."""
-    key = _ensure_key(folder / "keys" / "time.pem", NoEncryption(), None)
     path = folder / "tls" / "time.crt"
-    if path.exists() and not is_renewal_due(_read_certificate(path), now):
+    key = _ensure_key(folder / "keys" / "time.pem", None, NoEncryption(), None)
+    present = _find_leaf(path, server_ca)
+    if present is not None and present.public_key() == key.public_key() and not is_renewal_due(present, now):
         return False
     certificate = sign_time_signer(server_ca, key.public_key(), trust_domain=trust_domain, now=now)
     write_atomically(path, certificate.public_bytes(Encoding.PEM))
@@ -96,13 +114,14 @@ def ensure_time_signer(folder: Path, server_ca: CaSigner, trust_domain: str, now
 def ensure_server_certificate(folder: Path, server_ca: CaSigner, names: Sequence[str], now: datetime) -> bool:
     """Make or renew our listeners' certificate with a new key; return whether it changed.
 
-    Chain and key are one file, `tls/server.pem`, so that they are replaced together.
+    Chain and key are one file, `tls/server.pem`, so that they are replaced together. It is made anew when
+    half of its time has passed, when `names` are others, when another CA signed it, and when it is damaged.
     """
     bundle = folder / "tls" / "server.pem"
-    if bundle.exists():
-        present = x509.load_pem_x509_certificates(bundle.read_bytes())[0]
-        if not is_renewal_due(present, now) and _names_of(present) == set(names):
-            return False
+    wanted = {general_name(name) for name in names}
+    present = _find_leaf(bundle, server_ca)
+    if present is not None and _names_of(present) == wanted and not is_renewal_due(present, now):
+        return False
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = sign_server(server_ca, key.public_key(), names=names, lifetime=SERVER_LIFETIME, now=now)
     pems = [one.public_bytes(Encoding.PEM) for one in (leaf, server_ca.certificate, *server_ca.chain)]
@@ -159,9 +178,24 @@ def load_root(folder: Path) -> x509.Certificate:
 
 
 def _ensure_key(
-    path: Path, encryption: KeySerializationEncryption, passphrase: bytes | None
+    path: Path, certificate: Path | None, encryption: KeySerializationEncryption, passphrase: bytes | None
 ) -> ec.EllipticCurvePrivateKey:
+    """Return the key in `path`, made now if neither it nor its `certificate` exists.
+
+    Args:
+        certificate: what a lost key cannot be replaced under; None where we sign a new one ourselves.
+
+    Raises:
+        WrongPassphraseError: it does not open.
+        KeyUnavailableError: it is lost, or not that of its certificate.
+    """
+    certified = certificate if certificate is not None and certificate.exists() else None
     if not path.exists():
+        if certified is not None:
+            raise KeyUnavailableError(
+                f"{path}: expected the key of {certified.name}, found none",
+                hint="Bring the file back from where it was moved to, or from a backup.",
+            )
         fresh = ec.generate_private_key(ec.SECP256R1())
         write_secret(path, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     try:
@@ -175,13 +209,24 @@ def _ensure_key(
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise KeyUnavailableError(f"{path}: expected a P-256 key, found another kind")
+    if certified is not None and _read_certificate(certified).public_key() != key.public_key():
+        raise KeyUnavailableError(f"{path}: expected the key of {certified.name}, found another")
     return key
+
+
+def _find_leaf(path: Path, issuer: CaSigner) -> x509.Certificate | None:
+    """Return the first certificate of a file; None unless it is there, whole, and signed by `issuer`."""
+    try:
+        leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
+        leaf.verify_directly_issued_by(issuer.certificate)
+    except (OSError, ValueError, TypeError, InvalidSignature):
+        return None
+    return leaf
 
 
 def _read_certificate(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
-def _names_of(certificate: x509.Certificate) -> set[str]:
-    san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return {str(name.value) for name in san}
+def _names_of(certificate: x509.Certificate) -> set[x509.GeneralName]:
+    return set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)

@@ -1,7 +1,6 @@
 """Routes of the certificate authority: public ones for relying parties, operators' own."""
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Depends, Request, Response
 
 from fleetward.base.clock import render_time
-from fleetward.base.errors import InvalidInputError, NotFoundError
+from fleetward.base.errors import NotFoundError
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.pki import revocation, service
 from fleetward.features.pki.model import CertificateRecord
@@ -59,9 +58,7 @@ def crl(request: Request, db: Db) -> Response:
         der = revocation.find_current_crl(tx, context.device_ca)
     if der is None:
         with db.write("system:pki") as tx:
-            der = revocation.find_current_crl(tx, context.device_ca) or revocation.sign_crl(
-                tx, context.device_ca
-            )
+            der = revocation.get_crl(tx, context.device_ca)
     return Response(der, media_type="application/pkix-crl")
 
 
@@ -76,8 +73,8 @@ def ocsp_get(request: Request, db: Db, encoded: str) -> Response:
     """Answer a request in the path, base64 (RFC 6960 appendix A.1)."""
     try:
         body = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInputError("OCSP request: expected base64 in the path, found something else") from error
+    except ValueError:
+        return _ocsp(revocation.malformed_ocsp_request())
     with db.read() as tx:
         return _ocsp(revocation.answer_ocsp(tx, _context(request), body))
 

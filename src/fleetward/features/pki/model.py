@@ -9,12 +9,20 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fleetward.base.errors import InvalidInputError, TooLargeError, UnauthenticatedError
+from fleetward.base.errors import InvalidInputError, UnauthenticatedError
 from fleetward.base.ids import parse_device_id
 
-MAX_CSR_BYTES = 8 * 1024
 MAX_CERTIFICATE_BYTES = 16 * 1024
-_MAX_SERIAL_BYTES = 20
+# What cryptography raises for bytes that are not what they claim to be.
+MALFORMED = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class CsrRefusedError(InvalidInputError):
@@ -78,41 +86,31 @@ def render_spiffe_id(trust_domain: str, device_id: str) -> str:
     return f"spiffe://{trust_domain}/device/{device_id}"
 
 
-def parse_csr(der: bytes) -> x509.CertificateSigningRequest:
-    """Return a PKCS#10 request whose signature proves possession of a P-256 key (RFC 2986).
-
-    Raises:
-        TooLargeError: over 8 KiB.
-        CsrRefusedError: malformed, another kind of key, or not signed by its key.
-    """
-    if len(der) > MAX_CSR_BYTES:
-        raise TooLargeError(f"certificate request: expected at most {MAX_CSR_BYTES} bytes, found {len(der)}")
-    try:
-        csr = x509.load_der_x509_csr(der)
-        check_csr(csr)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise CsrRefusedError("certificate request: expected PKCS#10, found something else") from error
-    return csr
-
-
 def check_csr(csr: x509.CertificateSigningRequest) -> ec.EllipticCurvePublicKey:
     """Return the key of a request that proves possession of it.
+
+    What else the request asks for is not heard: the profile alone says what stands in a certificate. Whether
+    asking is refused is enrollment's to say.
 
     Raises:
         CsrRefusedError: not P-256, or not signed by its key.
     """
-    key = csr.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise CsrRefusedError("certificate request: expected a P-256 key, found another kind")
     try:
+        key = csr.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise CsrRefusedError(
+                "certificate request: expected a P-256 key, found another kind", reason="key_type"
+            )
         is_proven = csr.is_signature_valid
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise CsrRefusedError(
-            "certificate request: expected an ECDSA signature without parameters, found another encoding",
-            hint="Some TPM providers write NULL parameters; sign the request through PKCS#11 or TSS instead.",
+            "certificate request: expected a key and a signature we know, found another algorithm",
+            reason="key_type",
         ) from error
     if not is_proven:
-        raise CsrRefusedError("certificate request: expected it signed by its own key, found it is not")
+        raise CsrRefusedError(
+            "certificate request: expected it signed by its own key, found it is not", reason="not_proven"
+        )
     return key
 
 
@@ -124,7 +122,7 @@ def identify_device(trust_domain: str, certificate: x509.Certificate) -> str:
     """
     try:
         san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+    except (x509.ExtensionNotFound, *MALFORMED) as error:
         raise _refused("certificate_malformed", "one SAN with the device's name, found none") from error
     names = list(san)
     prefix = render_spiffe_id(trust_domain, "")
@@ -158,9 +156,9 @@ def verify_certificate(
         if issuer is None:
             raise _refused("certificate_unknown_ca", "an issuer of ours, found another")
         certificate.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except x509.ExtensionNotFound as error:
         raise _refused("certificate_unknown_ca", "an issuer of ours, found none named") from error
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except (InvalidSignature, *MALFORMED) as error:
         raise _refused("certificate_unknown_ca", "its issuer's signature, found another") from error
     if now > certificate.not_valid_after_utc:
         raise _refused("certificate_expired", f"it valid at {now:%Y-%m-%dT%H:%M:%SZ}, found it expired")
@@ -177,31 +175,24 @@ def verify_certificate(
 
 
 def parse_certificate(der: bytes) -> x509.Certificate:
-    """Return a DER certificate of at most 16 KiB. Raises CertificateRefusedError."""
+    """Return a DER certificate of at most 16 KiB whose every part parses. Raises CertificateRefusedError."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise _refused("certificate_malformed", f"at most {MAX_CERTIFICATE_BYTES} bytes, found {len(der)}")
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+        certificate = x509.load_der_x509_certificate(der)
+        # These parse lazily: a malformed one shows here, not in the middle of a decision.
+        certificate.public_key()
+        tuple(certificate.extensions)
+    except MALFORMED as error:
         raise _refused("certificate_malformed", "X.509, found something else") from error
-
-
-def parse_serial(text: str) -> int:
-    """Return the serial number of its hexadecimal text. Raises InvalidInputError."""
-    try:
-        serial = int(text, 16)
-    except ValueError as error:
-        raise InvalidInputError(f"serial: expected hexadecimal, found {text[:48]!r}") from error
-    if not 0 < serial < 1 << (8 * _MAX_SERIAL_BYTES):
-        raise InvalidInputError(f"serial: expected at most {_MAX_SERIAL_BYTES} bytes, found {text[:48]!r}")
-    return serial
+    return certificate
 
 
 def _check_purpose(certificate: x509.Certificate) -> None:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+    except (x509.ExtensionNotFound, *MALFORMED) as error:
         raise _refused("certificate_malformed", "key usage and constraints, found one missing") from error
     if is_ca or list(usage) != [ExtendedKeyUsageOID.CLIENT_AUTH]:
         raise _refused("certificate_wrong_purpose", "one for client authentication alone, found another")

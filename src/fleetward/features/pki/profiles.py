@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from fleetward.base.errors import UnavailableError
 from fleetward.features.pki.model import render_spiffe_id
 from fleetward.features.pki.ports import CaSigner
 
@@ -30,6 +31,12 @@ _LEAF_USAGE = x509.KeyUsage(
     key_encipherment=False, data_encipherment=False, key_agreement=False,
     encipher_only=False, decipher_only=False,
 )  # fmt: skip
+
+
+class AuthorityExpiredError(UnavailableError):
+    """A CA whose own time is over, or not come, signs nothing."""
+
+    code = "authority_expired"
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,12 @@ def sign_issuing_ca(
     usages: Sequence[x509.ObjectIdentifier],
     now: datetime,
 ) -> x509.Certificate:
-    """Return an issuing CA that may sign leaves for `usages` only, never beyond its root's end."""
-    until = min(now + ISSUING_LIFETIME, root.not_valid_after_utc)
+    """Return an issuing CA that may sign leaves for `usages` only, never beyond its root's end.
+
+    No name constraints: they must be critical (RFC 5280 section 4.2.1.10), and small TLS stacks such as
+    Mbed TLS refuse critical extensions they do not know. The extended key usages narrow the CA instead.
+    """
+    until = _end(root, ISSUING_LIFETIME, now)
     builder = _builder(_ca_name(trust_domain, name), root.subject, public_key, now - BACKDATE, until)
     builder = (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -83,7 +94,7 @@ def sign_device(
     now: datetime,
 ) -> x509.Certificate:
     """Return a device's certificate: clientAuth alone, SAN `spiffe://<trust domain>/device/<id>`."""
-    until = min(now + lifetime, ca.certificate.not_valid_after_utc)
+    until = _end(ca.certificate, lifetime, now)
     start = max(now - min(BACKDATE, lifetime / 2), ca.certificate.not_valid_before_utc)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_id)])
     san = x509.SubjectAlternativeName(
@@ -107,9 +118,9 @@ def sign_server(
     now: datetime,
 ) -> x509.Certificate:
     """Return a listener's certificate for DNS names and IP addresses; the first stands in the subject."""
-    until = min(now + lifetime, ca.certificate.not_valid_after_utc)
+    until = _end(ca.certificate, lifetime, now)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    san = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    san = x509.SubjectAlternativeName([general_name(name) for name in names])
     builder = _leaf(ca, subject, public_key, now - BACKDATE, until, ExtendedKeyUsageOID.SERVER_AUTH)
     return builder.add_extension(san, critical=False).sign(ca.private_key, hashes.SHA256())
 
@@ -118,7 +129,7 @@ def sign_time_signer(
     ca: CaSigner, public_key: ec.EllipticCurvePublicKey, *, trust_domain: str, now: datetime
 ) -> x509.Certificate:
     """Return the certificate of the key that states the time; its EKU is timeStamping, alone and critical."""
-    until = min(now + TIME_LIFETIME, ca.certificate.not_valid_after_utc)
+    until = _end(ca.certificate, TIME_LIFETIME, now)
     subject = _ca_name(trust_domain, "time")
     builder = _leaf(
         ca, subject, public_key, now - BACKDATE, until, ExtendedKeyUsageOID.TIME_STAMPING, is_critical=True
@@ -129,6 +140,29 @@ def sign_time_signer(
 def subject_key_id(certificate: x509.Certificate) -> bytes:
     """Return the SKI of a certificate of ours."""
     return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+
+
+def general_name(name: str) -> x509.GeneralName:
+    """Return an address as IP address, anything else as DNS name."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _end(issuer: x509.Certificate, lifetime: timedelta, now: datetime) -> datetime:
+    """Return when a new certificate ends: never after its issuer.
+
+    Raises:
+        AuthorityExpiredError: `now` is outside the issuer's own time.
+    """
+    start, end = issuer.not_valid_before_utc, issuer.not_valid_after_utc
+    if not start <= now < end:
+        raise AuthorityExpiredError(
+            f"{issuer.subject.rfc4514_string()}: expected it in its time, found {start:%F} to {end:%F}",
+            hint="Check this machine's clock. An authority past its end needs a successor by the root.",
+        )
+    return min(now + lifetime, end)
 
 
 def _leaf(
@@ -175,13 +209,6 @@ def _ca_name(trust_domain: str, role: str) -> x509.Name:
 def _authority(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 def _crl_points(url: str) -> x509.CRLDistributionPoints:

@@ -1,9 +1,9 @@
 """What third parties are told about revocation: CRLs (RFC 5280 section 5) and OCSP (RFC 6960)."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
@@ -11,7 +11,7 @@ from cryptography.x509 import ocsp
 from fleetward.base.db import Tx
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.pki import store
-from fleetward.features.pki.model import REASON_FLAG, CertificateRecord
+from fleetward.features.pki.model import MALFORMED, REASON_FLAG, RevocationReason
 from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.profiles import BACKDATE, subject_key_id
 from fleetward.features.pki.service import PkiContext
@@ -21,24 +21,36 @@ _CRL_RENEWED_BEFORE = timedelta(hours=6)
 OCSP_LIFETIME = timedelta(minutes=15)
 MAX_OCSP_REQUEST_BYTES = 2 * 1024
 _MAX_NONCE_BYTES = 32
+_MAX_SERIAL_BITS = 159
 
 
 def find_current_crl(tx: Tx, ca: CaSigner) -> bytes | None:
-    """Return the last CRL when nothing was revoked since and it is not due; else None."""
+    """Return the last CRL unless it is due or lacks a revocation; else None.
+
+    A certificate that its own successor superseded can wait for the next one: a fleet that renews would
+    have every reader of the CRL make us sign it again.
+    """
     issuer = subject_key_id(ca.certificate).hex()
     last = store.find_crl(tx, issuer)
-    if last is None or tx.now > last.next_update - _CRL_RENEWED_BEFORE:
+    if last is None or tx.now > last.next_update - _CRL_RENEWED_BEFORE or store.has_unlisted(tx, issuer):
         return None
-    revoked_at = store.last_revocation_at(tx, issuer)
-    is_current = revoked_at is None or revoked_at < last.this_update
-    return bytes(last.der) if is_current else None
+    return last.der
 
 
-def sign_crl(tx: Tx, ca: CaSigner) -> bytes:
-    """Return the next CRL, DER-encoded. Covers unexpired certificates revoked until now (RFC 5280 section 5).
+def get_crl(tx: Tx, ca: CaSigner) -> bytes:
+    """Return the current CRL, signed now if need be. One transaction at a time signs.
 
     Raises:
         KeyUnavailableError: the CA key cannot be reached; the last CRL stays valid.
+    """
+    store.lock_crl(tx, subject_key_id(ca.certificate).hex())
+    return find_current_crl(tx, ca) or _sign_crl(tx, ca)
+
+
+def _sign_crl(tx: Tx, ca: CaSigner) -> bytes:
+    """Return the next CRL, DER-encoded (RFC 5280 section 5).
+
+    An entry stays until one CRL issued after its certificate's end has shown it (section 3.3).
     """
     issuer = subject_key_id(ca.certificate).hex()
     last = store.find_crl(tx, issuer)
@@ -55,10 +67,11 @@ def sign_crl(tx: Tx, ca: CaSigner) -> bytes:
         .add_extension(authority, critical=False)
         .add_extension(x509.CRLNumber(number), critical=False)
     )
-    for record in store.list_revoked(tx, issuer=issuer, device_id=None, now=tx.now):
-        builder = builder.add_revoked_certificate(_crl_entry(record))
+    since = tx.now if last is None else last.this_update
+    for entry in store.list_for_crl(tx, issuer, number=number, since=since):
+        builder = builder.add_revoked_certificate(_crl_entry(entry))
     der = builder.sign(ca.private_key, hashes.SHA256()).public_bytes(Encoding.DER)
-    store.put_crl(tx, issuer, number=number, next_update=next_update, der=der)
+    store.update_crl(tx, issuer, store.Crl(number, tx.now, next_update, der))
     return der
 
 
@@ -68,12 +81,11 @@ def answer_ocsp(tx: Tx, context: PkiContext, unverified_request: bytes) -> bytes
     A malformed request gets RFC 6960's `malformedRequest`; a nonce of up to 32 bytes is echoed (RFC 9654).
     """
     try:
-        request = _parse_request(unverified_request)
+        question = _parse_request(unverified_request, context.device_ca.certificate)
     except InvalidInputError:
-        malformed = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
-        return malformed.public_bytes(Encoding.DER)
-    ca = context.device_ca
-    record = store.find_certificate(tx, request.serial_number) if _is_for(request, ca) else None
+        return malformed_ocsp_request()
+    ca, request = context.device_ca, question.request
+    record = store.find_certificate(tx, request.serial_number) if question.is_ours else None
     status, revoked_at, reason = ocsp.OCSPCertStatus.UNKNOWN, None, None
     if record is not None and record.revoked_at is not None:
         status, revoked_at = ocsp.OCSPCertStatus.REVOKED, record.revoked_at
@@ -92,29 +104,44 @@ def answer_ocsp(tx: Tx, context: PkiContext, unverified_request: bytes) -> bytes
         revocation_reason=reason,
     )
     builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, ca.certificate)
-    nonce = _nonce_of(request)
-    if nonce is not None:
-        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    if question.nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(question.nonce), critical=False)
     return builder.sign(ca.private_key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def _parse_request(der: bytes) -> ocsp.OCSPRequest:
+def malformed_ocsp_request() -> bytes:
+    """Return the answer to what is no OCSP request, unsigned (RFC 6960 section 2.3)."""
+    refusal = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+    return refusal.public_bytes(Encoding.DER)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """An OCSP request about one certificate; `is_ours` when it names our CA as the issuer."""
+
+    request: ocsp.OCSPRequest
+    nonce: bytes | None
+    is_ours: bool
+
+
+def _parse_request(der: bytes, issuer: x509.Certificate) -> _Question:
     if len(der) > MAX_OCSP_REQUEST_BYTES:
         raise InvalidInputError(f"OCSP request: expected at most {MAX_OCSP_REQUEST_BYTES} bytes, found more")
     try:
         request = ocsp.load_der_ocsp_request(der)
-        request.hash_algorithm  # noqa: B018 - parses lazily: an unknown algorithm raises here
-        _nonce_of(request)
-    except (ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm) as error:
+        digest = request.hash_algorithm.digest_size
+        if {len(request.issuer_name_hash), len(request.issuer_key_hash)} != {digest}:
+            raise InvalidInputError(f"OCSP request: expected hashes of {digest} bytes, found others")
+        if not 0 <= request.serial_number < 1 << _MAX_SERIAL_BITS:
+            raise InvalidInputError("OCSP request: expected a serial number of RFC 5280, found another")
+        return _Question(request, _nonce_of(request), _is_for(request, issuer))
+    except (NotImplementedError, *MALFORMED) as error:
         raise InvalidInputError("OCSP request: expected RFC 6960's form, found something else") from error
-    return request
 
 
-def _is_for(request: ocsp.OCSPRequest, ca: CaSigner) -> bool:
-    """Whether the request asks about a certificate of `ca` (RFC 6960 section 4.1.1)."""
-    probe = ocsp.OCSPRequestBuilder().add_certificate(
-        ca.certificate, ca.certificate, request.hash_algorithm
-    ).build()  # fmt: skip
+def _is_for(request: ocsp.OCSPRequest, issuer: x509.Certificate) -> bool:
+    """Whether the request asks about a certificate of `issuer` (RFC 6960 section 4.1.1)."""
+    probe = ocsp.OCSPRequestBuilder().add_certificate(issuer, issuer, request.hash_algorithm).build()
     return (probe.issuer_key_hash, probe.issuer_name_hash) == (
         request.issuer_key_hash,
         request.issuer_name_hash,
@@ -129,12 +156,8 @@ def _nonce_of(request: ocsp.OCSPRequest) -> bytes | None:
     return nonce if len(nonce) <= _MAX_NONCE_BYTES else None
 
 
-def _crl_entry(record: CertificateRecord) -> x509.RevokedCertificate:
-    revoked_at = record.revoked_at
-    if revoked_at is None:
-        raise AssertionError(f"certificate {record.serial:x} is not revoked")
-    builder = x509.RevokedCertificateBuilder().serial_number(record.serial).revocation_date(revoked_at)
-    flag = None if record.revocation_reason is None else REASON_FLAG[record.revocation_reason]
-    if flag is not None and flag is not x509.ReasonFlags.unspecified:  # RFC 5280: absent means unspecified
-        builder = builder.add_extension(x509.CRLReason(flag), critical=False)
+def _crl_entry(entry: store.RevokedEntry) -> x509.RevokedCertificate:
+    builder = x509.RevokedCertificateBuilder().serial_number(entry.serial).revocation_date(entry.revoked_at)
+    if entry.reason is not RevocationReason.UNSPECIFIED:  # RFC 5280 section 5.3.1: rather absent
+        builder = builder.add_extension(x509.CRLReason(REASON_FLAG[entry.reason]), critical=False)
     return builder.build()

@@ -1,6 +1,5 @@
 """Use cases of the certificate authority. Each change is audited and told as an event."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -117,7 +116,7 @@ def revoke_device(
         reason: for the audit log and people.
         why: for the CRL (RFC 5280 section 5.3.1).
     """
-    serials = store.list_live_serials(tx, device_id, tx.now)
+    serials = store.list_live_serials(tx, device_id)
     _revoke(tx, device_id, serials, reason, why)
     return serials
 
@@ -142,11 +141,7 @@ def retire_superseded(tx: Tx, device_id: str, keep: int) -> list[int]:
     Only those issued before it: one issued since is the next in line.
     """
     kept = get_certificate(tx, keep)
-    older = [
-        record.serial
-        for record in store.list_certificates(tx, device_id, limit=MAX_LISTED)
-        if record.issued_at < kept.issued_at and record.is_live(tx.now)
-    ]
+    older = store.list_live_serials(tx, device_id, before=kept.issued_at)
     _revoke(tx, device_id, older, f"superseded by {keep:x}", RevocationReason.SUPERSEDED)
     return older
 
@@ -170,7 +165,7 @@ def list_certificates(tx: Tx, device_id: str) -> list[CertificateRecord]:
 
 def list_revoked_serials(tx: Tx, device_id: str | None = None) -> list[int]:
     """Return the serials that are revoked and not expired, of one device or of all: the denylist."""
-    return [record.serial for record in store.list_revoked(tx, issuer=None, device_id=device_id, now=tx.now)]
+    return store.list_revoked_serials(tx, device_id, tx.now)
 
 
 def is_revoked(tx: Tx, serial: int) -> bool:
@@ -200,11 +195,10 @@ def forget_expired(tx: Tx) -> int:
     return store.delete_expired(tx, tx.now - _KEPT_AFTER_EXPIRY)
 
 
-def _revoke(tx: Tx, device_id: str, serials: Iterable[int], reason: str, why: RevocationReason) -> None:
-    listed = list(serials)
-    if not listed or store.revoke(tx, listed, why) == 0:
+def _revoke(tx: Tx, device_id: str, serials: list[int], reason: str, why: RevocationReason) -> None:
+    if not serials or store.revoke(tx, serials, why) == 0:
         return
-    texts = [f"{serial:x}" for serial in listed]
+    texts = [f"{serial:x}" for serial in serials]
     audit.append(
         tx, "certificate.revoked", f"device:{device_id}", serials=texts, reason=reason, why=why.value
     )
@@ -217,4 +211,5 @@ def _revoke(tx: Tx, device_id: str, serials: Iterable[int], reason: str, why: Re
         severity=Severity.INFO if is_routine else Severity.WARNING,
         serials=texts,
         reason=reason,
+        why=why.value,
     )

@@ -1,6 +1,8 @@
 """The SQL of certificates and CRLs."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +10,9 @@ import sqlalchemy as sa
 
 from fleetward.base.db import Timestamp, Tx, metadata
 from fleetward.features.pki.model import CertificateRecord, RevocationReason
+
+_REVOKED = sa.text("revoked_at IS NOT NULL")
+_UNLISTED = sa.text("revoked_at IS NOT NULL AND crl_number IS NULL")
 
 certificates = sa.Table(
     "certificates",
@@ -20,9 +25,13 @@ certificates = sa.Table(
     sa.Column("issued_at", Timestamp, nullable=False),
     sa.Column("revoked_at", Timestamp, nullable=True),
     sa.Column("revocation_reason", sa.String(32), nullable=True),
+    # The first CRL that lists it. A time would not do: a revocation can commit after a CRL of a later time.
+    sa.Column("crl_number", sa.BigInteger, nullable=True),
     sa.Column("der", sa.LargeBinary, nullable=False),
     sa.Index("ix_certificates_device", "device", "issued_at"),
-    sa.Index("ix_certificates_revoked", "issuer", "revoked_at"),
+    sa.Index("ix_certificates_not_after", "not_after"),
+    sa.Index("ix_certificates_revoked", "not_after", sqlite_where=_REVOKED, postgresql_where=_REVOKED),
+    sa.Index("ix_certificates_unlisted", "issuer", sqlite_where=_UNLISTED, postgresql_where=_UNLISTED),
 )
 crls = sa.Table(
     "crls",
@@ -33,6 +42,22 @@ crls = sa.Table(
     sa.Column("next_update", Timestamp, nullable=False),
     sa.Column("der", sa.LargeBinary, nullable=False),
 )
+
+
+@dataclass(frozen=True)
+class Crl:
+    number: int
+    this_update: datetime
+    next_update: datetime
+    der: bytes
+
+
+@dataclass(frozen=True)
+class RevokedEntry:
+    serial: int
+    revoked_at: datetime
+    reason: RevocationReason
+
 
 _RECORD = (
     certificates.c.serial, certificates.c.device, certificates.c.not_before, certificates.c.not_after,
@@ -51,6 +76,7 @@ def insert_certificate(tx: Tx, record: CertificateRecord, *, issuer: str, der: b
             issued_at=record.issued_at,
             revoked_at=None,
             revocation_reason=None,
+            crl_number=None,
             der=der,
         )
     )
@@ -72,16 +98,19 @@ def list_certificates(tx: Tx, device_id: str, *, limit: int) -> list[Certificate
     return [_as_record(row) for row in tx.conn.execute(query)]
 
 
-def list_live_serials(tx: Tx, device_id: str, now: datetime) -> list[int]:
+def list_live_serials(tx: Tx, device_id: str, *, before: datetime | None = None) -> list[int]:
+    """Return a device's serials that are neither revoked nor expired; with `before`, those issued earlier."""
     query = sa.select(certificates.c.serial).where(
         certificates.c.device == device_id,
         certificates.c.revoked_at.is_(None),
-        certificates.c.not_after >= now,
+        certificates.c.not_after >= tx.now,
     )
+    if before is not None:
+        query = query.where(certificates.c.issued_at < before)
     return [int(serial, 16) for serial in tx.conn.execute(query).scalars()]
 
 
-def revoke(tx: Tx, serials: Iterable[int], reason: RevocationReason) -> int:
+def revoke(tx: Tx, serials: Collection[int], reason: RevocationReason) -> int:
     """Mark those of `serials` that are not revoked yet; return how many were."""
     result = tx.conn.execute(
         certificates.update()
@@ -94,31 +123,68 @@ def revoke(tx: Tx, serials: Iterable[int], reason: RevocationReason) -> int:
     return result.rowcount
 
 
-def list_revoked(
-    tx: Tx, *, issuer: str | None, device_id: str | None, now: datetime
-) -> list[CertificateRecord]:
-    """Return revoked certificates that have not expired."""
-    query = sa.select(*_RECORD).where(certificates.c.revoked_at.is_not(None), certificates.c.not_after >= now)
-    if issuer is not None:
-        query = query.where(certificates.c.issuer == issuer)
+def list_revoked_serials(tx: Tx, device_id: str | None, now: datetime) -> list[int]:
+    """Return the serials that are revoked and have not expired, of one device or of all."""
+    query = sa.select(certificates.c.serial).where(
+        certificates.c.revoked_at.is_not(None), certificates.c.not_after >= now
+    )
     if device_id is not None:
         query = query.where(certificates.c.device == device_id)
-    return [_as_record(row) for row in tx.conn.execute(query)]
+    return [int(serial, 16) for serial in tx.conn.execute(query).scalars()]
 
 
-def last_revocation_at(tx: Tx, issuer: str) -> datetime | None:
-    latest = sa.func.max(certificates.c.revoked_at, type_=Timestamp)
-    return tx.conn.execute(sa.select(latest).where(certificates.c.issuer == issuer)).scalar_one_or_none()
+def has_unlisted(tx: Tx, issuer: str) -> bool:
+    """Whether a certificate was revoked, other than by its successor, and no CRL lists it yet."""
+    query = sa.select(certificates.c.serial).where(
+        certificates.c.issuer == issuer,
+        certificates.c.revoked_at.is_not(None),
+        certificates.c.crl_number.is_(None),
+        certificates.c.revocation_reason != RevocationReason.SUPERSEDED.value,
+        certificates.c.not_after >= tx.now,
+    )
+    return tx.conn.execute(query.limit(1)).first() is not None
 
 
-def find_crl(tx: Tx, issuer: str) -> sa.Row[Any] | None:
-    return tx.conn.execute(crls.select().where(crls.c.issuer == issuer)).one_or_none()
+def list_for_crl(tx: Tx, issuer: str, *, number: int, since: datetime) -> list[RevokedEntry]:
+    """Return what CRL `number` lists, and remember that it does: revoked, and not expired before `since`."""
+    ours = certificates.c.issuer == issuer
+    tx.conn.execute(
+        certificates.update()
+        .where(ours, certificates.c.revoked_at.is_not(None), certificates.c.crl_number.is_(None))
+        .values(crl_number=number)
+    )
+    query = sa.select(
+        certificates.c.serial, certificates.c.revoked_at, certificates.c.revocation_reason
+    ).where(
+        ours,
+        certificates.c.revoked_at.is_not(None),
+        certificates.c.crl_number.is_not(None),
+        certificates.c.not_after >= since,
+    )
+    return [
+        RevokedEntry(int(serial, 16), revoked_at, RevocationReason(reason))
+        for serial, revoked_at, reason in tx.conn.execute(query)
+    ]
 
 
-def put_crl(tx: Tx, issuer: str, *, number: int, next_update: datetime, der: bytes) -> None:
-    values = {"number": number, "this_update": tx.now, "next_update": next_update, "der": der}
-    if tx.conn.execute(crls.update().where(crls.c.issuer == issuer).values(**values)).rowcount == 0:
-        tx.conn.execute(crls.insert().values(issuer=issuer, **values))
+def find_crl(tx: Tx, issuer: str) -> Crl | None:
+    row = tx.conn.execute(crls.select().where(crls.c.issuer == issuer, crls.c.number > 0)).one_or_none()
+    return None if row is None else Crl(row.number, row.this_update, row.next_update, row.der)
+
+
+def lock_crl(tx: Tx, issuer: str) -> None:
+    """Hold an issuer's CRL until the transaction ends, so that no two get one number."""
+    held = crls.select().where(crls.c.issuer == issuer).with_for_update()
+    if tx.conn.execute(held).one_or_none() is None:
+        with suppress(sa.exc.IntegrityError), tx.conn.begin_nested():
+            tx.conn.execute(
+                crls.insert().values(issuer=issuer, number=0, this_update=tx.now, next_update=tx.now, der=b"")
+            )
+        tx.conn.execute(held)
+
+
+def update_crl(tx: Tx, issuer: str, crl: Crl) -> None:
+    tx.conn.execute(crls.update().where(crls.c.issuer == issuer).values(**asdict(crl)))
 
 
 def delete_expired(tx: Tx, before: datetime) -> int:

@@ -18,11 +18,17 @@ def upgrade() -> None:
         sa.Column("issued_at", sa.BigInteger, nullable=False),
         sa.Column("revoked_at", sa.BigInteger, nullable=True),
         sa.Column("revocation_reason", sa.String(32), nullable=True),
+        sa.Column("crl_number", sa.BigInteger, nullable=True),
         sa.Column("der", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("serial", name="pk_certificates"),
     )
     op.create_index("ix_certificates_device", "certificates", ["device", "issued_at"])
-    op.create_index("ix_certificates_revoked", "certificates", ["issuer", "revoked_at"])
+    op.create_index("ix_certificates_not_after", "certificates", ["not_after"])
+    for name, column, where in (
+        ("ix_certificates_revoked", "not_after", sa.text("revoked_at IS NOT NULL")),
+        ("ix_certificates_unlisted", "issuer", sa.text("revoked_at IS NOT NULL AND crl_number IS NULL")),
+    ):
+        op.create_index(name, "certificates", [column], sqlite_where=where, postgresql_where=where)
     op.create_table(
         "crls",
         sa.Column("issuer", sa.String(64), nullable=False),
