@@ -1,4 +1,4 @@
-"""The device's side of attestation: what to show of the chip, when to hand in evidence. No I/O but the chip's."""
+"""The device's side of attestation: what to show of the chip, and when. No I/O but the chip's."""
 
 import random
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Schedule:
     failures: int = 0
 
     def after_good(self, now: datetime, expires_at: datetime, *, roll: float | None = None) -> "Schedule":
-        """Return the schedule after a good appraisal: half of what is left, a tenth of it earlier or later."""
+        """Return the schedule after a good appraisal: half of what is left, up to a tenth off."""
         chance = random.random() if roll is None else roll  # noqa: S311 - spreads load, guards nothing
         left = max(expires_at - now, timedelta(0))
         return Schedule(now + left * (_SHARE + _JITTER * (2 * chance - 1)))

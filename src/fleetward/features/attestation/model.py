@@ -113,8 +113,8 @@ def verify_ek_chain(
 ) -> EndorsementKey:
     """Return the endorsement key that a vendor we trust certified.
 
-    1. The leaf leads to one of `anchors` by valid signatures (RFC 5280 section 6.1; the leaf's own extensions are
-    the TCG's, not the web's). 2. The leaf says it is an endorsement key. 3. Its key is RSA or P-256.
+    1. The leaf leads to one of `anchors` by valid signatures (RFC 5280 section 6.1; the leaf's own extensions
+    are the TCG's, not the web's). 2. The leaf says it is an endorsement key. 3. Its key is RSA or P-256.
 
     Args:
         chain: DER, leaf first.
@@ -203,9 +203,9 @@ def appraise(
 ) -> Appraisal:
     """Return the verdict over evidence (RFC 9334 section 8.4).
 
-    First the quote: signed by the attestation key, over our nonce, over PCRs 8 and 9, holding the values handed
-    in, to which the log leads. Only then the log: everything in it is among `references`, image and manifest of
-    one release, nothing that is demanded is missing. No references refuse.
+    First the quote: signed by the attestation key, over our nonce, over PCRs 8 and 9, holding the values
+    handed in, to which the log leads. Only then the log: everything in it is among `references`, image and
+    manifest of one release, nothing that is demanded is missing. No references refuse.
     """
     quote = tpm.parse_quote(evidence.quote)
     reasons = _check_quote(quote, ak, evidence, nonce)
@@ -263,10 +263,9 @@ def _check_log(log: Sequence[LogEntry], references: Sequence[Reference]) -> tupl
             versions.append(allowed[kind, digest])
     found = [entry.content.kind for entry in log]
     for kind in _DEMANDED:
-        if found.count(kind) != 1:
-            reasons.append(
-                Reason(f"missing_{kind.value}", f"Expected {kind.value} measured once, found otherwise.")
-            )
+        if (times := found.count(kind)) != 1:
+            message = f"Expected {kind.value} measured once, found it {times} times."
+            reasons.append(Reason(f"missing_{kind.value}", message))
     if len(set(versions)) > 1:
         reasons.append(Reason("mixed_release", f"Image and manifest are of different releases: {versions}."))
     return (versions[0] if len(set(versions)) == 1 else None), reasons

@@ -88,7 +88,7 @@ def add_ek_anchors(tx: Tx, pem: bytes) -> int:
     for one in found:
         fingerprint, subject = one.fingerprint(hashes.SHA256()).hex(), one.subject.rfc4514_string()
         if store.put_anchor(tx, fingerprint, subject, one.public_bytes(Encoding.DER)):
-            audit.append(tx, "tpm_vendor.trusted", f"certificate:{fingerprint}", subject=subject[:200])
+            audit.append(tx, "tpm_vendor.trusted", f"certificate:{fingerprint}", vendor=subject[:200])
             added += 1
     return added
 
@@ -126,8 +126,8 @@ def begin_activation(
     )
     _make_room(tx, device_id, _ACTIVATION)
     store.insert_challenge(
-        tx, id=challenge.id, device=device_id, kind=_ACTIVATION, nonce=nonce, secret_hash=model.hash_secret(secret),
-        ek_fingerprint=endorsement.fingerprint, ak_public=ak_public, expires_at=challenge.expires_at,
+        tx, id=challenge.id, device=device_id, kind=_ACTIVATION, nonce=nonce,
+        secret_hash=model.hash_secret(secret), ek_fingerprint=endorsement.fingerprint, ak_public=ak_public, expires_at=challenge.expires_at,
     )  # fmt: skip
     return challenge
 
@@ -299,11 +299,11 @@ def _put(tx: Tx, found: list[Reference]) -> None:
 def _record(tx: Tx, verdict: Appraisal) -> None:
     store.insert_appraisal(tx, verdict, keep=KEPT_APPRAISALS)
     subject, until = f"device:{verdict.device_id}", render_time(verdict.expires_at)
-    codes = [reason.code for reason in verdict.reasons]
+    codes, said = [one.code for one in verdict.reasons], " ".join(one.message for one in verdict.reasons)
     if verdict.good:
         audit.append(tx, "attestation.appraised", subject, good=True, expires_at=until)
         emit(
-            tx, "attestation.appraised", f"Device {verdict.device_id} runs what it should; good until {until}.",
+            tx, "attestation.appraised", f"Device {verdict.device_id} runs what it should, until {until}.",
             device=verdict.device_id, expires_at=until, firmware_version=verdict.firmware_version,
         )  # fmt: skip
         devices.record_good_appraisal(tx, verdict.device_id)
@@ -312,8 +312,7 @@ def _record(tx: Tx, verdict: Appraisal) -> None:
     emit(
         tx,
         "attestation.failed",
-        f"Device {verdict.device_id} failed attestation: "
-        + " ".join(reason.message for reason in verdict.reasons),
+        f"Device {verdict.device_id} failed attestation: {said}",
         device=verdict.device_id,
         severity=Severity.CRITICAL,
         reasons=codes,
