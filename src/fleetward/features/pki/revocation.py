@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
 from fleetward.base.db import Tx
@@ -141,11 +141,17 @@ def _parse_request(der: bytes, issuer: x509.Certificate) -> _Question:
 
 def _is_for(request: ocsp.OCSPRequest, issuer: x509.Certificate) -> bool:
     """Whether the request asks about a certificate of `issuer` (RFC 6960 section 4.1.1)."""
-    probe = ocsp.OCSPRequestBuilder().add_certificate(issuer, issuer, request.hash_algorithm).build()
-    return (probe.issuer_key_hash, probe.issuer_name_hash) == (
-        request.issuer_key_hash,
-        request.issuer_name_hash,
+    key = issuer.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return (request.issuer_name_hash, request.issuer_key_hash) == (
+        _digest(request.hash_algorithm, issuer.subject.public_bytes()),
+        _digest(request.hash_algorithm, key),
     )
+
+
+def _digest(algorithm: hashes.HashAlgorithm, content: bytes) -> bytes:
+    digest = hashes.Hash(algorithm)
+    digest.update(content)
+    return digest.finalize()
 
 
 def _nonce_of(request: ocsp.OCSPRequest) -> bytes | None:

@@ -1,0 +1,161 @@
+"""What anyone may fetch of our authorities, and what operators see."""
+
+import base64
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fleetward.base.db import Database
+from fleetward.features.pki import service
+from fleetward.features.pki.model import RevocationReason
+from fleetward.features.pki.service import IssuedCertificate, PkiContext
+from support.asgi import AsgiClient
+from support.clock import ManualClock
+from support.hierarchy import make_csr, make_pki
+from support.pki_app import OPERATOR, make_pki_app
+
+MALFORMED = ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+
+
+class House(NamedTuple):
+    client: AsgiClient
+    db: Database
+    pki: PkiContext
+    issued: IssuedCertificate
+
+    def revoke(self) -> None:
+        with self.db.write("operator:a") as tx:
+            service.revoke_device(tx, "cam-1", "stolen", why=RevocationReason.KEY_COMPROMISE)
+
+    def question(
+        self, serial: int | None = None, issuer: x509.Certificate | None = None, nonce: bytes | None = None
+    ) -> bytes:
+        """Return an OCSP request about a serial of ours."""
+        builder = ocsp.OCSPRequestBuilder()
+        if serial is None:
+            certificate, ca = self.issued.certificate, issuer or self.pki.device_ca.certificate
+            builder = builder.add_certificate(certificate, ca, hashes.SHA1())  # noqa: S303 - as clients do
+        else:
+            builder = builder.add_certificate_by_hash(bytes(32), bytes(32), serial, hashes.SHA256())
+        if nonce is not None:
+            builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+        return builder.build().public_bytes(Encoding.DER)
+
+    def ask(self, body: bytes) -> ocsp.OCSPResponse:
+        answer = self.client.post("/pki/ocsp", content=body)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/ocsp-response"
+        return ocsp.load_der_ocsp_response(answer.content)
+
+
+@pytest.fixture
+def house(db: Database, tmp_path: Path, clock: ManualClock) -> House:
+    pki = make_pki(tmp_path, clock.now())
+    with db.write("device:cam-1") as tx:
+        issued = service.issue_device_certificate(tx, pki, "cam-1", make_csr("cam-1"), timedelta(days=1))
+    return House(AsgiClient(make_pki_app(db, pki)), db, pki, issued)
+
+
+def test_ocsp_says_good_then_revoked_and_why(house: House) -> None:
+    assert house.ask(house.question()).certificate_status is ocsp.OCSPCertStatus.GOOD
+    house.revoke()
+    answer = house.ask(house.question())
+    assert answer.certificate_status is ocsp.OCSPCertStatus.REVOKED
+    assert answer.revocation_reason is x509.ReasonFlags.key_compromise
+
+
+def test_ocsp_knows_neither_a_foreign_issuer_nor_a_foreign_serial(house: House) -> None:
+    for body in (house.question(issuer=house.pki.root), house.question(serial=77)):
+        assert house.ask(body).certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+
+
+def test_ocsp_echoes_a_nonce_of_sane_length(house: House) -> None:
+    answer = house.ask(house.question(nonce=b"n" * 32))
+    assert answer.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == b"n" * 32
+    assert len(house.ask(house.question(nonce=b"n" * 33)).extensions) == 0
+
+
+def test_ocsp_by_get_answers_as_by_post(house: House) -> None:
+    for nonce in (bytes([255] * 16), bytes([251, 239] * 8)):  # base64 of '/' and of '+'
+        encoded = base64.b64encode(house.question(nonce=nonce)).decode()
+        for path in (encoded, quote(encoded, safe="")):
+            answer = ocsp.load_der_ocsp_response(house.client.get(f"/pki/ocsp/{path}").content)
+            assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
+    refused = house.client.get("/pki/ocsp/no*base64")
+    assert ocsp.load_der_ocsp_response(refused.content).response_status is MALFORMED
+
+
+def test_ocsp_refuses_what_is_no_request(house: House) -> None:
+    sha256 = ocsp.OCSPRequestBuilder().add_certificate_by_hash(bytes(32), bytes(32), 1, hashes.SHA256())
+    whole = sha256.build().public_bytes(Encoding.DER)
+    short_hash = whole.replace(b"\x04\x20" + bytes(32), b"\x04\x20" + bytes(32), 1)[:-1]
+    negative = whole[:-1] + b"\xff"
+    for body in (b"", b"junk", bytes(3000), house.question() + b"\0", short_hash, negative):
+        assert house.ask(body).response_status is MALFORMED
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_changed_ocsp_request_is_our_failure(house: House, data: st.DataObject) -> None:
+    body = bytearray(house.question(nonce=b"n" * 16))
+    for _ in range(data.draw(st.integers(1, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    house.ask(bytes(body))
+
+
+def test_the_crl_lists_a_revocation_at_once_and_is_kept_till_then(house: House, clock: ManualClock) -> None:
+    def fetch() -> x509.CertificateRevocationList:
+        answer = house.client.get("/pki/crl/device-ca.crl")
+        assert answer.headers["content-type"] == "application/pkix-crl"
+        return x509.load_der_x509_crl(answer.content)
+
+    empty = fetch()
+    clock.advance(timedelta(minutes=1))
+    assert fetch() == empty
+    house.revoke()
+    serials = [entry.serial_number for entry in fetch()]
+    assert serials == [house.issued.serial]
+
+
+def test_authorities_are_public(house: House) -> None:
+    for name, certificate in {
+        "root": house.pki.root,
+        "device-ca": house.pki.device_ca.certificate,
+        "server-ca": house.pki.server_ca.certificate,
+    }.items():
+        answer = house.client.get(f"/pki/ca/{name}.crt")
+        assert answer.headers["content-type"] == "application/pkix-cert"
+        assert x509.load_der_x509_certificate(answer.content) == certificate
+    assert house.client.get("/pki/ca/other.crt").status_code == 404
+    assert house.client.get("/pki/ca/..%2fkeys%2fdevice-ca.crt").status_code == 404
+
+
+def test_operators_see_authorities_and_a_device_s_certificates(house: House) -> None:
+    house.revoke()
+    authorities = house.client.get("/api/v1/pki/authorities", headers=OPERATOR).json()
+    assert [one["name"] for one in authorities] == ["root", "device-ca", "server-ca"]
+    found = house.client.get("/api/v1/devices/cam-1/certificates", headers=OPERATOR).json()
+    assert found == [
+        {
+            "serial": f"{house.issued.serial:x}",
+            "not_before": "2026-06-01T11:55:00.000Z",
+            "not_after": "2026-06-02T12:00:00.000Z",
+            "issued_at": "2026-06-01T12:00:00.000Z",
+            "revoked_at": "2026-06-01T12:00:00.000Z",
+            "revocation_reason": "key_compromise",
+        }
+    ]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/pki/authorities", "/api/v1/devices/cam-1/certificates"])
+def test_strangers_see_neither(house: House, path: str) -> None:
+    assert house.client.get(path).status_code == 401
