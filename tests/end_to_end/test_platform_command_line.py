@@ -80,7 +80,8 @@ def test_an_error_is_one_clear_line(platform: Platform, arguments: tuple[str, ..
 
 def test_a_stranger_gets_nothing(platform: Platform) -> None:
     command = [
-        sys.executable, "-m", "fleetward", "--server", platform.ready["console"], "--ca-file", str(platform.ca_file),
+        sys.executable, "-m", "fleetward", "--server", platform.ready["console"], "--ca-file",
+        str(platform.ca_file),
         "--token", "x" * 43, "device", "list", "--json",
     ]  # fmt: skip
     failed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

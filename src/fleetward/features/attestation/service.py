@@ -127,7 +127,8 @@ def begin_activation(
     _make_room(tx, device_id, _ACTIVATION)
     store.insert_challenge(
         tx, id=challenge.id, device=device_id, kind=_ACTIVATION, nonce=nonce,
-        secret_hash=model.hash_secret(secret), ek_fingerprint=endorsement.fingerprint, ak_public=ak_public, expires_at=challenge.expires_at,
+        secret_hash=model.hash_secret(secret), ek_fingerprint=endorsement.fingerprint, ak_public=ak_public,
+        expires_at=challenge.expires_at,
     )  # fmt: skip
     return challenge
 

@@ -99,7 +99,7 @@ def _ensure_config(folder: DataFolder, wanted: ServerConfig) -> ServerConfig:
     config = load_config(folder)
     if wanted.trust_domain and config.trust_domain != wanted.trust_domain:
         raise ConflictError(
-            f"{folder.path}: expected trust domain {wanted.trust_domain}, found it made for {config.trust_domain}",
+            f"{folder.path}: expected trust domain {wanted.trust_domain}, found {config.trust_domain}",
             hint="Choose another folder: a platform's trust domain stands in every certificate.",
         )
     return config
@@ -117,7 +117,7 @@ def _take_passphrase(folder: DataFolder, given: Path | None) -> tuple[bytes, str
             raise ConfigError(f"{given}: expected the root passphrase, found it unreadable") from error
         if len(text) < MIN_PASSPHRASE_CHARS:
             raise ConfigError(
-                f"{given}: expected a passphrase of {MIN_PASSPHRASE_CHARS} characters or more, found {len(text)}"
+                f"{given}: expected at least {MIN_PASSPHRASE_CHARS} characters, found {len(text)}"
             )
         return text.encode(), None
     pending = folder.offline / "passphrase.pending"

@@ -1,0 +1,201 @@
+"""Wires a platform from its settings: contexts of the features, applications of the two HTTPS ports."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from fastapi import FastAPI, Request
+
+from fleetward import __version__
+from fleetward.base.clock import Clock
+from fleetward.base.config import Ports, ServerConfig
+from fleetward.base.db import Database
+from fleetward.base.errors import KeyUnavailableError, UnauthenticatedError
+from fleetward.base.layout import DataFolder
+from fleetward.base.web import BodyLimit, Edge, Principal, SecurityHeaders, add_error_handlers
+from fleetward.features.access.service import AdminTokenAuthenticator, read_admin_token
+from fleetward.features.attestation import http as attestation_http
+from fleetward.features.audit import events_http
+from fleetward.features.audit import http as audit_http
+from fleetward.features.audit.http import AuditContext
+from fleetward.features.devices import http as devices_http
+from fleetward.features.enrollment import device_http as enrollment_device_http
+from fleetward.features.enrollment import http as enrollment_http
+from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
+from fleetward.features.messaging import http as messaging_http
+from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.pki import http as pki_http
+from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
+from fleetward.features.pki.profiles import RevocationUrls
+from fleetward.features.pki.service import PkiContext
+from fleetward.features.updates import device_http as updates_device_http
+from fleetward.features.updates import http as updates_http
+from fleetward.features.updates.context import UpdatesContext, load_updates_context
+from fleetward.outside.blobs.open import open_blobs
+from fleetward.outside.nats.archive import Archive
+from fleetward.programs.server.initialise import blobs_url, database_url
+from fleetward.wire.est import PATH as EST_PATH
+
+_MAX_IMAGE_BYTES = 4 * 1024**3
+_MAX_MANIFEST_BYTES = 256 * 1024**2
+# The pages load scripts, styles and media of their own origin only.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_DEVICE_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where this platform is reached."""
+
+    console: str
+    devices: str
+    mqtt: str
+    dtls: str
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """What every process of a platform has, whatever its roles."""
+
+    folder: DataFolder
+    config: ServerConfig
+    ports: Ports
+    addresses: Addresses
+    db: Database
+    clock: Clock
+    pki: PkiContext
+    audit: AuditContext
+    updates: UpdatesContext
+
+
+def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: Clock) -> Rooms:
+    """Open database, keys and blobs.
+
+    Raises:
+        KeyUnavailableError: a key is missing or unreadable.
+        ConfigError: a store's URL is wrong.
+    """
+    name = config.public_name
+    addresses = Addresses(
+        console=f"https://{name}:{ports.console}",
+        devices=f"https://{name}:{ports.devices}",
+        mqtt=f"{name}:{ports.mqtt}",
+        dtls=f"{name}:{ports.dtls}",
+    )
+    urls = RevocationUrls(
+        crl=addresses.devices + pki_http.CRL_PATH,
+        ocsp=addresses.devices + pki_http.OCSP_PATH,
+        issuer=f"{addresses.devices}{pki_http.CA_PATH}/device-ca.crt",
+    )
+    path = folder.path
+    pki = PkiContext(
+        config.trust_domain, load_root(path), load_ca(path, "device-ca"), load_ca(path, "server-ca"), urls
+    )
+    return Rooms(
+        folder=folder,
+        config=config,
+        ports=ports,
+        addresses=addresses,
+        db=Database(database_url(folder, config), clock),
+        clock=clock,
+        pki=pki,
+        audit=AuditContext(_load_audit_key(folder.keys / "audit.pem"), f"{config.trust_domain}/audit"),
+        updates=load_updates_context(path, open_blobs(blobs_url(folder, config))),
+    )
+
+
+def build_console_app(
+    rooms: Rooms, messaging: MessagingContext, on_authorities: Callable[[list[x509.Certificate]], None]
+) -> FastAPI:
+    """Return the operators' application: the API under /api/v1, and what relying parties ask.
+
+    Args:
+        on_authorities: told the CAs of all IDevIDs when a factory was added.
+    """
+    app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
+    token = read_admin_token(rooms.folder.admin_token)
+    app.state.edge = Edge(rooms.db, AdminTokenAuthenticator(token, rooms.db))
+    app.state.messaging = messaging
+    app.state.enrollment = _enrollment(rooms, on_authorities)
+    for router in (
+        audit_http.router,
+        events_http.router,
+        devices_http.router,
+        pki_http.router,
+        attestation_http.router,
+        enrollment_http.router,
+        messaging_http.router,
+        updates_http.router,
+    ):
+        app.include_router(router, prefix="/api/v1")
+    app.include_router(pki_http.public_router)
+    app.add_middleware(
+        BodyLimit,
+        limits={"/api/v1/releases": _MAX_IMAGE_BYTES, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
+    )
+    app.add_middleware(SecurityHeaders, policy=_PAGE_POLICY)
+    return app
+
+
+def build_devices_app(rooms: Rooms) -> FastAPI:
+    """Return the devices' application: nobody signs in, each route asks for a certificate or a claim."""
+    app = _new_app("Fleetward devices", rooms, openapi_url=None)
+    app.state.edge = Edge(rooms.db, _NobodySignsIn())
+    app.state.enrollment = _enrollment(rooms, lambda _: None)
+    for router in (
+        enrollment_device_http.device_router,
+        attestation_http.device_router,
+        updates_device_http.device_router,
+        pki_http.public_router,
+    ):
+        app.include_router(router)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(SecurityHeaders, policy=_DEVICE_POLICY)
+    return app
+
+
+def messaging_context(archive: Archive) -> MessagingContext:
+    """Return what messaging's routes read from NATS."""
+    return MessagingContext(telemetry=archive, watcher=archive, presence=archive)
+
+
+def _new_app(title: str, rooms: Rooms, *, openapi_url: str | None) -> FastAPI:
+    app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url=openapi_url)
+    add_error_handlers(app)
+    app.state.pki, app.state.audit, app.state.updates = rooms.pki, rooms.audit, rooms.updates
+    return app
+
+
+def _enrollment(rooms: Rooms, on_authorities: Callable[[list[x509.Certificate]], None]) -> EnrollmentContext:
+    def load_signer() -> TimeSigner:
+        """Read anew at each statement: the certificate renews itself."""
+        key, certificate = load_time_signer(rooms.folder.path)
+        return TimeSigner(key, (certificate, rooms.pki.server_ca.certificate, *rooms.pki.server_ca.chain))
+
+    return EnrollmentContext(
+        est_url=f"{rooms.addresses.devices}{EST_PATH}", time_signer=load_signer, on_authorities=on_authorities
+    )
+
+
+def _load_audit_key(path: Path) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise KeyUnavailableError(f"{path}: expected the audit log's key, found it unreadable") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnavailableError(f"{path}: expected an Ed25519 key, found another kind")
+    return key
+
+
+class _NobodySignsIn:
+    """The devices' port has no operator routes; one that strays there refuses everybody."""
+
+    def authorize(self, request: Request, permission: str) -> Principal:
+        del request
+        raise UnauthenticatedError(f"{permission}: expected the operators' port, found the devices' one")
