@@ -8,13 +8,17 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetward import __version__
 from fleetward.base.clock import render_time
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import InvalidInputError, NotFoundError, TooLargeError
 from fleetward.base.events import Severity, emit
+from fleetward.features.attestation import service as attestation
+from fleetward.features.attestation.model import ReferenceValues
 from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.updates import store
+from fleetward.features.updates.boot.measurement import digest_boot_stage
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.metadata import Change, write_metadata
 from fleetward.features.updates.model import (
@@ -29,7 +33,13 @@ from fleetward.features.updates.model import (
 )
 from fleetward.features.updates.repository import ROLES, measure
 from fleetward.wire import update_paths as paths
-from fleetward.wire.manifest import FirmwareManifest, render_manifest
+from fleetward.wire.event_log import Measured
+from fleetward.wire.manifest import (
+    FirmwareManifest,
+    digest_manifest,
+    render_manifest,
+    render_pinned_keys,
+)
 
 MAX_REASON_CHARS = 200
 _CHUNK_BYTES = 1024 * 1024
@@ -128,6 +138,14 @@ def find_current_release(tx: Tx, model: str) -> Release | None:
     return find_current(store.list_releases(tx, model=model, state=ReleaseState.PUBLISHED))
 
 
+def register_boot_references(db: Database, context: UpdatesContext) -> None:
+    """Let devices attest with this release's boot stage and with the firmware keys of this platform."""
+    pinned = hashlib.sha256(render_pinned_keys([context.firmware_key.public_key()])).hexdigest()
+    with db.write("system:updates") as tx:
+        attestation.add_boot_reference(tx, Measured.BOOT_STAGE, digest_boot_stage().hex(), __version__)
+        attestation.add_boot_reference(tx, Measured.PINNED_KEYS, pinned, "")
+
+
 def finish_interrupted(db: Database, context: UpdatesContext) -> int:
     """Finish the publications whose artifacts are all stored; return how many. For the start of a process."""
     with db.read() as tx:
@@ -200,6 +218,12 @@ def _finish(db: Database, context: UpdatesContext, actor: str, release: Release)
         values = {"state": ReleaseState.PUBLISHED.value, "published_at": tx.now}
         if not store.update_release(tx, release, **values):
             return
+        attestation.add_reference(
+            tx,
+            release.model,
+            release.version,
+            ReferenceValues(release.image.sha256, digest_manifest(release.manifest).hex()),
+        )
         audit.append(
             tx, "release.published", _subject(release), sha256=release.image.sha256,
             security_counter=release.security_counter,

@@ -6,6 +6,8 @@ from fleetward.base.errors import CorruptDataError
 from fleetward.base.files import write_secret
 from fleetward.wire.manifest import MAX_COUNTER
 
+COUNTER_FILE = "security_counter"
+
 
 class FileCounter:
     """A `BootChip` without a chip: counts in a file, and extends nothing."""

@@ -1,61 +1,71 @@
-"""What is measured into the TPM before anything starts, and what a release's measurements will be.
+"""What is measured into the TPM before anything starts.
 
 PCR 8 takes the boot stage and the pinned keys, PCR 9 the firmware. When nothing may start, PCR 9 takes a mark
 instead: a device that runs without firmware can then never pretend to have started some.
 """
 
 import hashlib
-from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from fleetward.features.updates.boot.selection import Verified
+from fleetward.wire.event_log import LogEntry, Measured, make_entry
 from fleetward.wire.manifest import digest_manifest
 
-PLATFORM_PCR = 8
-FIRMWARE_PCR = 9
 _NOTHING = hashlib.sha256(b"fleetward: no firmware was started").digest()
+# All code that runs before the firmware does and decides whether it may.
+_STAGE = (
+    "base/files.py",
+    "features/updates/boot",
+    "outside/slots",
+    "programs/agent/boot.py",
+    "programs/agent/supervise.py",
+    "wire/event_log.py",
+    "wire/manifest.py",
+)
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One extension of a PCR, as the event log tells it."""
+def measure_start(
+    boot_stage: bytes, pinned: bytes, chosen: Verified | None, *, version: str
+) -> tuple[LogEntry, ...]:
+    """Return what to extend, in order, before `chosen` starts.
 
-    pcr: int
-    digest: bytes
-    kind: str
-    name: str
-    version: str
-
-
-def measure_platform(boot_stage: bytes, pinned: bytes, version: str) -> list[Measurement]:
-    """Return what goes into PCR 8: digests of the boot stage's code and of the pinned keys file."""
-    return [
-        Measurement(PLATFORM_PCR, boot_stage, "boot_stage", "fleetward", version),
-        Measurement(PLATFORM_PCR, hashlib.sha256(pinned).digest(), "pinned_keys", "firmware-keys", ""),
+    Args:
+        boot_stage: as `digest_boot_stage` returns it.
+        pinned: content of the pinned keys file.
+        chosen: None when no firmware may start.
+        version: of the boot stage, for people.
+    """
+    found = [
+        (Measured.BOOT_STAGE, boot_stage, "fleetward", version),
+        (Measured.PINNED_KEYS, hashlib.sha256(pinned).digest(), "", ""),
     ]
-
-
-def measure_firmware(chosen: Verified | None) -> list[Measurement]:
-    """Return what goes into PCR 9."""
     if chosen is None:
-        return [Measurement(FIRMWARE_PCR, _NOTHING, "no_firmware", "", "")]
-    manifest = chosen.manifest
-    return firmware_measurements(
-        manifest.model, manifest.version, bytes.fromhex(manifest.sha256), digest_manifest(chosen.envelope)
+        found.append((Measured.NO_FIRMWARE, _NOTHING, "", ""))
+    else:
+        manifest = chosen.manifest
+        name, image = manifest.model, bytes.fromhex(manifest.sha256)
+        found.append((Measured.IMAGE, image, name, manifest.version))
+        found.append((Measured.MANIFEST, digest_manifest(chosen.envelope), name, manifest.version))
+    return tuple(
+        make_entry(index, kind, digest, name=name, version=version)
+        for index, (kind, digest, name, version) in enumerate(found)
     )
 
 
-def firmware_measurements(model: str, version: str, image: bytes, manifest: bytes) -> list[Measurement]:
-    """Return what a device that starts this release measures: digests of its image and of its manifest."""
-    return [
-        Measurement(FIRMWARE_PCR, image, "firmware_image", model, version),
-        Measurement(FIRMWARE_PCR, manifest, "firmware_manifest", model, version),
-    ]
+def digest_boot_stage() -> bytes:
+    """Return the SHA-256 of this release's boot stage, the same on every machine it is installed on."""
+    digest = hashlib.sha256()
+    root = files("fleetward")
+    for name in _STAGE:
+        for path, source in _sources(root / name, name):
+            content = source.read_bytes()
+            digest.update(f"{path}\0{len(content)}\0".encode() + content)
+    return digest.digest()
 
 
-def replay(measurements: list[Measurement]) -> dict[int, bytes]:
-    """Return the PCR values that these extensions, in order, lead to from zero."""
-    values: dict[int, bytes] = {}
-    for one in measurements:
-        before = values.get(one.pcr, bytes(hashlib.sha256().digest_size))
-        values[one.pcr] = hashlib.sha256(before + one.digest).digest()
-    return values
+def _sources(found: Traversable, name: str) -> list[tuple[str, Traversable]]:
+    if found.is_file():
+        return [(name, found)]
+    modules = [(f"{name}/{one.name}", one) for one in found.iterdir() if one.name.endswith(".py")]
+    return sorted(modules, key=lambda pair: pair[0])

@@ -120,9 +120,10 @@ class UpdateMachine:
 
     def _verify_offer(self, envelope: bytes) -> FirmwareManifest:
         manifest = verify_manifest(envelope, self._settings.pinned)
-        if manifest.model != self._settings.model:
+        model = self._settings.model
+        if manifest.model != model:
             raise InvalidInputError(
-                f"firmware {manifest.version}: expected it for {self._settings.model}, found it for {manifest.model}"
+                f"firmware {manifest.version}: expected it for {model}, found it for {manifest.model}"
             )
         return manifest
 
