@@ -20,6 +20,7 @@ SERVER_LIFETIME = timedelta(days=30)
 TIME_LIFETIME = timedelta(days=365)
 # Clocks differ: a certificate must be valid on a device that is a little behind us.
 BACKDATE = timedelta(minutes=5)
+_MAX_NAME_CHARS = 64  # ub-common-name and ub-organization-name
 
 _CA_USAGE = x509.KeyUsage(
     digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
@@ -117,12 +118,18 @@ def sign_server(
     lifetime: timedelta,
     now: datetime,
 ) -> x509.Certificate:
-    """Return a listener's certificate for DNS names and IP addresses; the first stands in the subject."""
+    """Return a listener's certificate for DNS names and IP addresses.
+
+    The first that fits stands in the subject too. If none does, the subject is empty, and RFC 5280 section
+    4.1.2.6 has the SAN critical.
+    """
     until = _end(ca.certificate, lifetime, now)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    common = [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names if len(name) <= _MAX_NAME_CHARS]
+    builder = _leaf(
+        ca, x509.Name(common[:1]), public_key, now - BACKDATE, until, ExtendedKeyUsageOID.SERVER_AUTH
+    )
     san = x509.SubjectAlternativeName([general_name(name) for name in names])
-    builder = _leaf(ca, subject, public_key, now - BACKDATE, until, ExtendedKeyUsageOID.SERVER_AUTH)
-    return builder.add_extension(san, critical=False).sign(ca.private_key, hashes.SHA256())
+    return builder.add_extension(san, critical=not common).sign(ca.private_key, hashes.SHA256())
 
 
 def sign_time_signer(
@@ -201,7 +208,7 @@ def _builder(
 
 def _ca_name(trust_domain: str, role: str) -> x509.Name:
     return x509.Name([
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain[:64]),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain[:_MAX_NAME_CHARS]),
         x509.NameAttribute(NameOID.COMMON_NAME, f"Fleetward {role}"),
     ])  # fmt: skip
 
