@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from fleetward.base.errors import InvalidInputError
 
-ALG_RSA, ALG_SHA256, ALG_NULL, ALG_ECDSA, ALG_ECC = 0x0001, 0x000B, 0x0010, 0x0018, 0x0023
+ALG_RSA, ALG_SHA256, ALG_NULL, ALG_RSASSA, ALG_ECDSA, ALG_ECC = 0x01, 0x0B, 0x10, 0x14, 0x18, 0x23
 CURVE_P256 = 0x0003
 FIXED_TPM, FIXED_PARENT, SENSITIVE_DATA_ORIGIN = 1 << 1, 1 << 4, 1 << 5
 USER_WITH_AUTH, NO_DA = 1 << 6, 1 << 10
@@ -31,22 +31,43 @@ AK_ATTRIBUTES = _BORN_HERE | RESTRICTED | SIGN_ENCRYPT
 DEVICE_KEY_ATTRIBUTES = _BORN_HERE | USER_WITH_AUTH | NO_DA | SIGN_ENCRYPT
 _MAX_STRUCTURE_BYTES = 4096
 _COORDINATE_BYTES = 32
-_SYMMETRIC_BITS = 128
+_RSA_BITS = 2048
+_DEFAULT_EXPONENT = 65537
+_MAX_SELECT_BYTES = 4
+
+SigningKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+EndorsementKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
 @dataclass(frozen=True)
 class Public:
-    """An ECC P-256 signing key as a TPM describes it (TPMT_PUBLIC, 12.2.4).
+    """A signing key as a TPM describes it (TPMT_PUBLIC, 12.2.4): P-256, or RSA of 2048 bits.
 
     Attributes:
         name: algorithm and digest of the public area (Part 1, clause 16); what certify statements name.
-        scheme: TPM_ALG_NULL when the caller chooses.
+        scheme: signature scheme and its digest; TPM_ALG_NULL when the caller chooses.
     """
 
     attributes: int
-    key: ec.EllipticCurvePublicKey
+    key: SigningKey
     name: bytes
-    scheme: int
+    scheme: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _EkKind:
+    """What an endorsement key's template says (TCG EK Credential Profile 2.5, section B.3 and B.4)."""
+
+    digest: hashes.HashAlgorithm
+    symmetric_bits: int
+
+    @property
+    def digest_name(self) -> str:
+        return self.digest.name
+
+
+_LOW, _HIGH = _EkKind(hashes.SHA256(), 128), _EkKind(hashes.SHA384(), 256)
+_EK_KIND_OF = {"rsa2048": _LOW, "secp256r1": _LOW, "rsa3072": _HIGH, "secp384r1": _HIGH}
 
 
 @dataclass(frozen=True)
@@ -79,28 +100,23 @@ class Quote:
 
 
 def parse_public(content: bytes) -> Public:
-    """Return the ECC P-256 key of a TPM2B_PUBLIC. Raises InvalidInputError."""
+    """Return the signing key of a TPM2B_PUBLIC. Raises InvalidInputError."""
     outer = _Reader(content, "public area")
     area = outer.sized()
     outer.end()
     reader = _Reader(area, "public area")
     kind, name_algorithm, attributes = reader.u16(), reader.u16(), reader.u32()
     reader.sized()  # authPolicy
-    if kind != ALG_ECC or name_algorithm != ALG_SHA256:
-        raise InvalidInputError(f"public area: expected an ECC key named by SHA-256, found type {kind:#x}")
+    if kind not in (ALG_ECC, ALG_RSA) or name_algorithm != ALG_SHA256:
+        raise InvalidInputError(
+            f"public area: expected an ECC or RSA key named by SHA-256, found type {kind:#x}"
+        )
     if reader.u16() != ALG_NULL:
-        reader.skip(4)  # symmetric key bits and mode
-    scheme = reader.u16()
-    if scheme != ALG_NULL:
-        reader.skip(2)
-    curve = reader.u16()
-    if reader.u16() != ALG_NULL:
-        reader.skip(2)
-    x, y = reader.sized(), reader.sized()
+        raise InvalidInputError("public area: expected a signing key, found one that encrypts")
+    scheme = reader.scheme()
+    key = _read_p256(reader) if kind == ALG_ECC else _read_rsa(reader)
     reader.end()
-    if curve != CURVE_P256:
-        raise InvalidInputError(f"public area: expected curve P-256, found {curve:#x}")
-    return Public(attributes, _p256(x, y), _name_of(area), scheme)
+    return Public(attributes, key, _name_of(area), scheme)
 
 
 def device_key_name(key: ec.EllipticCurvePublicKey) -> bytes:
@@ -129,26 +145,37 @@ def parse_quote(content: bytes) -> Quote:
     nonce, clock = _parse_attest_head(reader, _ST_QUOTE)
     if reader.u32() != 1:
         raise InvalidInputError("quote: expected one PCR bank, found another number")
-    bank, bitmap = reader.u16(), reader.take(reader.u8())
-    digest = reader.sized()
+    bank, size = reader.u16(), reader.u8()
+    if bank != ALG_SHA256 or size > _MAX_SELECT_BYTES:
+        raise InvalidInputError(f"quote: expected the SHA-256 bank, found {bank:#x} of {8 * size} PCRs")
+    bitmap, digest = reader.take(size), reader.sized()
     reader.end()
-    if bank != ALG_SHA256:
-        raise InvalidInputError(f"quote: expected the SHA-256 bank, found {bank:#x}")
     pcrs = tuple(index for index in range(8 * len(bitmap)) if bitmap[index // 8] >> (index % 8) & 1)
     return Quote(nonce, pcrs, digest, clock)
 
 
-def verify_signature(key: ec.EllipticCurvePublicKey, signature: bytes, content: bytes) -> bool:
-    """Whether a TPMT_SIGNATURE (ECDSA, SHA-256) over `content` is by `key`. Raises InvalidInputError."""
+def verify_signature(key: SigningKey, signature: bytes, content: bytes) -> bool:
+    """Whether a TPMT_SIGNATURE over `content` is by `key`: ECDSA or RSASSA, both with SHA-256 (11.3.4).
+
+    Raises:
+        InvalidInputError: malformed, or another scheme than the key's.
+    """
     reader = _Reader(signature, "signature")
     algorithm, digest = reader.u16(), reader.u16()
-    r, s = reader.sized(), reader.sized()
+    expected = ALG_ECDSA if isinstance(key, ec.EllipticCurvePublicKey) else ALG_RSASSA
+    if (algorithm, digest) != (expected, ALG_SHA256):
+        raise InvalidInputError(
+            f"signature: expected {expected:#x} with SHA-256, found {algorithm:#x} with {digest:#x}"
+        )
+    first = reader.sized()
+    second = reader.sized() if algorithm == ALG_ECDSA else b""
     reader.end()
-    if (algorithm, digest) != (ALG_ECDSA, ALG_SHA256):
-        raise InvalidInputError(f"signature: expected ECDSA with SHA-256, found {algorithm:#x}/{digest:#x}")
-    der = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
     try:
-        key.verify(der, content, ec.ECDSA(hashes.SHA256()))
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            der = encode_dss_signature(int.from_bytes(first, "big"), int.from_bytes(second, "big"))
+            key.verify(der, content, ec.ECDSA(hashes.SHA256()))
+        else:
+            key.verify(first, content, padding.PKCS1v15(), hashes.SHA256())
     except InvalidSignature:
         return False
     return True
@@ -159,47 +186,63 @@ def digest_pcrs(values: list[bytes]) -> bytes:
     return hashlib.sha256(b"".join(values)).digest()
 
 
-def make_credential(
-    endorsement_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey, name: bytes, secret: bytes
-) -> tuple[bytes, bytes]:
-    """Return TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET for one chip and one key in it.
+def make_credential(endorsement_key: EndorsementKey, name: bytes, secret: bytes) -> tuple[bytes, bytes]:
+    """Return a secret that only the chip with that EK, holding the key of that name, can open.
 
-    Only the chip with that EK, holding a key of that name, can open them (Part 1, clause 24; templates L-1
-    and L-2 of the TCG EK Credential Profile).
+    It is a TPM2B_ID_OBJECT and its TPM2B_ENCRYPTED_SECRET (Part 1, clause 24).
 
     Raises:
-        InvalidInputError: an ECC endorsement key of another curve than P-256.
+        InvalidInputError: an endorsement key of another kind than RSA 2048, RSA 3072, P-256 or P-384.
     """
+    kind = _kind_of(endorsement_key)
     if isinstance(endorsement_key, rsa.RSAPublicKey):
-        seed = os.urandom(32)
-        oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), b"IDENTITY\0")
+        seed = os.urandom(kind.digest.digest_size)
+        oaep = padding.OAEP(padding.MGF1(kind.digest), kind.digest, b"IDENTITY\0")
         encrypted = endorsement_key.encrypt(seed, oaep)
     else:
-        seed, encrypted = _agree_seed(endorsement_key)
-    symmetric = _kdf_a(seed, b"STORAGE", name, b"", _SYMMETRIC_BITS)
+        seed, encrypted = _agree_seed(endorsement_key, kind)
+    symmetric = _kdf_a(kind, seed, b"STORAGE", name, kind.symmetric_bits)
     encryptor = Cipher(algorithms.AES(symmetric), CFB(bytes(16))).encryptor()
     identity = encryptor.update(_sized(secret)) + encryptor.finalize()
-    integrity = hmac.new(_kdf_a(seed, b"INTEGRITY", b"", b"", 256), identity + name, "sha256").digest()
+    protection = _kdf_a(kind, seed, b"INTEGRITY", b"", 8 * kind.digest.digest_size)
+    integrity = hmac.new(protection, identity + name, kind.digest_name).digest()
     return _sized(_sized(integrity) + identity), _sized(encrypted)
 
 
-def _agree_seed(endorsement_key: ec.EllipticCurvePublicKey) -> tuple[bytes, bytes]:
-    """Return the seed and the point that carries it (Part 1, clause C.6.1)."""
-    if not isinstance(endorsement_key.curve, ec.SECP256R1):
-        raise InvalidInputError("endorsement key: expected P-256 or RSA, found another curve")
-    ephemeral = ec.generate_private_key(ec.SECP256R1())
+def check_endorsement_key(key: object) -> EndorsementKey:
+    """Return `key` when it is of a kind `make_credential` knows. Raises InvalidInputError."""
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise InvalidInputError("endorsement key: expected RSA or ECC, found another kind")
+    _kind_of(key)
+    return key
+
+
+def _kind_of(key: EndorsementKey) -> _EkKind:
+    found = f"rsa{key.key_size}" if isinstance(key, rsa.RSAPublicKey) else key.curve.name
+    kind = _EK_KIND_OF.get(found)
+    if kind is None:
+        raise InvalidInputError(
+            f"endorsement key: expected RSA of 2048 or 3072 bits, P-256 or P-384, found {found}"
+        )
+    return kind
+
+
+def _agree_seed(endorsement_key: ec.EllipticCurvePublicKey, kind: _EkKind) -> tuple[bytes, bytes]:
+    """Return the seed and the point that carries it (Part 1, clause C.6.1); one round of KDFe is enough."""
+    ephemeral = ec.generate_private_key(endorsement_key.curve)
     shared = ephemeral.exchange(ec.ECDH(), endorsement_key)
     ours, theirs = ephemeral.public_key().public_numbers(), endorsement_key.public_numbers()
-    x, y = (value.to_bytes(_COORDINATE_BYTES, "big") for value in (ours.x, ours.y))
-    party_v = theirs.x.to_bytes(_COORDINATE_BYTES, "big")
-    seed = hashlib.sha256(struct.pack(">I", 1) + shared + b"IDENTITY\0" + x + party_v).digest()
-    return seed, _sized(x) + _sized(y)
+    x, y, party_v = (
+        value.to_bytes(endorsement_key.key_size // 8, "big") for value in (ours.x, ours.y, theirs.x)
+    )
+    content = struct.pack(">I", 1) + shared + b"IDENTITY\0" + x + party_v
+    return hashlib.new(kind.digest_name, content).digest(), _sized(x) + _sized(y)
 
 
-def _kdf_a(key: bytes, label: bytes, u: bytes, v: bytes, bits: int) -> bytes:
-    """Return `bits` of key material (Part 1, clause 11.4.10.2), at most one SHA-256 block."""
-    content = struct.pack(">I", 1) + label + b"\0" + u + v + struct.pack(">I", bits)
-    return hmac.new(key, content, "sha256").digest()[: bits // 8]
+def _kdf_a(kind: _EkKind, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
+    """Return `bits` of key material, at most one digest (Part 1, clause 11.4.10.2)."""
+    content = struct.pack(">I", 1) + label + b"\0" + context + struct.pack(">I", bits)
+    return hmac.new(key, content, kind.digest_name).digest()[: bits // 8]
 
 
 def _parse_attest_head(reader: "_Reader", expected: int) -> tuple[bytes, ClockInfo]:
@@ -214,7 +257,12 @@ def _parse_attest_head(reader: "_Reader", expected: int) -> tuple[bytes, ClockIn
     return nonce, clock
 
 
-def _p256(x: bytes, y: bytes) -> ec.EllipticCurvePublicKey:
+def _read_p256(reader: "_Reader") -> ec.EllipticCurvePublicKey:
+    curve = reader.u16()
+    reader.scheme()  # kdf
+    x, y = reader.sized(), reader.sized()
+    if curve != CURVE_P256:
+        raise InvalidInputError(f"public area: expected curve P-256, found {curve:#x}")
     try:
         numbers = ec.EllipticCurvePublicNumbers(
             int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1()
@@ -222,6 +270,16 @@ def _p256(x: bytes, y: bytes) -> ec.EllipticCurvePublicKey:
         return numbers.public_key()
     except ValueError as error:
         raise InvalidInputError("public area: expected a point on P-256, found another") from error
+
+
+def _read_rsa(reader: "_Reader") -> rsa.RSAPublicKey:
+    bits, exponent, modulus = reader.u16(), reader.u32(), reader.sized()
+    if bits != _RSA_BITS or 8 * len(modulus) != _RSA_BITS or exponent not in (0, _DEFAULT_EXPONENT):
+        raise InvalidInputError(f"public area: expected RSA of {_RSA_BITS} bits, found {bits}")
+    try:
+        return rsa.RSAPublicNumbers(_DEFAULT_EXPONENT, int.from_bytes(modulus, "big")).public_key()
+    except ValueError as error:
+        raise InvalidInputError("public area: expected an RSA modulus, found another number") from error
 
 
 def _name_of(area: bytes) -> bytes:
@@ -250,9 +308,6 @@ class _Reader:
         self._at += count
         return found
 
-    def skip(self, count: int) -> None:
-        self.take(count)
-
     def u8(self) -> int:
         return self.take(1)[0]
 
@@ -267,6 +322,11 @@ class _Reader:
 
     def sized(self) -> bytes:
         return self.take(self.u16())
+
+    def scheme(self) -> tuple[int, int]:
+        """Return an algorithm and its digest, which TPM_ALG_NULL has none of (TPMT_ECC_SCHEME, 11.2.5.6)."""
+        algorithm = self.u16()
+        return algorithm, ALG_NULL if algorithm == ALG_NULL else self.u16()
 
     def end(self) -> None:
         if self._at != len(self._content):
