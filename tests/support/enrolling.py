@@ -72,6 +72,16 @@ class Device:
             self.tell(d.Tick())
         self.now = max(self.now, end)
 
+    def make_key(self, label: str) -> bytes:
+        key = self.disk.keys.setdefault(label, ec.generate_private_key(ec.SECP256R1()))
+        return sign_csr(key, self._settings.device_id)
+
+    def delete_key(self, label: str) -> None:
+        self.disk.keys.pop(label, None)
+
+    def prove_chip(self, command: d.ProveChip) -> d.Event:
+        raise NotImplementedError(command)
+
     def _step(self) -> None:
         if self._steps_left is not None:
             if self._steps_left == 0:
@@ -84,8 +94,9 @@ class Device:
             case d.Save(content):
                 self.disk.state = content
             case d.MakeKey(label):
-                key = self.disk.keys.setdefault(label, ec.generate_private_key(ec.SECP256R1()))
-                return d.KeyReady(label, sign_csr(key, self._settings.device_id))
+                return d.KeyReady(label, self.make_key(label))
+            case d.ProveChip():
+                return self.prove_chip(command)
             case d.SendRequest():
                 answer = self._link(command, self.disk, self.now)
                 self._step()  # killed with the answer on the way
@@ -95,7 +106,7 @@ class Device:
                 self._step()
                 return d.CertificateStored(label)
             case d.DeleteKey(label):
-                self.disk.keys.pop(label, None)
+                self.delete_key(label)
                 self.disk.certificates.pop(label, None)
                 self._step()
                 return d.KeyDeleted(label)

@@ -30,6 +30,7 @@ class EnrollmentContext:
         on_authorities: told all CAs of IDevIDs whenever a factory was added, for the devices' TLS listener.
         refusals: which refusals are worth an event.
         failures: how often one address may fail for one device.
+        beginnings: how often one address may ask for a TPM challenge for one device.
     """
 
     est_url: str
@@ -37,6 +38,7 @@ class EnrollmentContext:
     on_authorities: Callable[[list[x509.Certificate]], None]
     refusals: RefusalThrottle = field(default_factory=RefusalThrottle)
     failures: FailureLimit = field(default_factory=FailureLimit)
+    beginnings: FailureLimit = field(default_factory=lambda: FailureLimit(failures=30))
 
 
 def context_of(connection: HTTPConnection) -> EnrollmentContext:

@@ -1,4 +1,4 @@
-"""Device routes of enrollment: EST (RFC 7030) and signed time. See `docs/reference/http-devices.md`."""
+"""Device routes of enrollment: EST (RFC 7030), the TPM lane and signed time."""
 
 import base64
 import binascii
@@ -10,6 +10,7 @@ from typing import Annotated
 from cryptography import x509
 from fastapi import APIRouter, Depends, Request, Response
 
+from fleetward.base.clock import render_time
 from fleetward.base.errors import (
     ConflictError,
     FleetwardError,
@@ -25,7 +26,7 @@ from fleetward.features.enrollment.context import context_of
 from fleetward.features.enrollment.model import BASIC_CHALLENGE, Lane
 from fleetward.features.enrollment.service.refusals import reason_of
 from fleetward.features.pki.service import PkiContext
-from fleetward.wire import est, signed_time
+from fleetward.wire import enroll, est, signed_time
 
 device_router = APIRouter(tags=["devices: enrollment"])
 _MAX_CREDENTIAL_CHARS = 1024
@@ -98,6 +99,46 @@ def simplereenroll(request: Request, body: RawBody) -> Response:
             return _certificates([service.reenroll(tx, pki, peer, csr)])
 
 
+@device_router.post(enroll.PATH)
+def begin_tpm(request: Request, body: RawBody) -> Response:
+    """Name a chip and get a challenge that only this chip can open."""
+    with telling_refusals(request, said_id="", lane="tpm"):
+        begin = enroll.parse_begin(body)
+    with telling_refusals(request, said_id=begin.device_id, lane=f"tpm-{begin.purpose}"):
+        _count_beginning(request, begin.device_id)
+        peer_id = _authenticated_id(request) if begin.purpose is enroll.Purpose.RENEW else None
+        with edge_of(request).db.write("system:enrollment") as tx:
+            begun = service.begin_tpm(tx, begin, peer_id)
+    found = begun.challenge
+    challenge = enroll.TpmChallenge(
+        challenge_id=found.id,
+        credential_blob=found.credential_blob,
+        encrypted_secret=found.encrypted_secret,
+        nonce=found.nonce,
+        expires_at=render_time(found.expires_at),
+        is_evidence_needed=begun.is_evidence_needed,
+    )
+    return Response(enroll.render(challenge), media_type="application/json")
+
+
+@device_router.post(f"{enroll.PATH}/{{challenge_id}}")
+def finish_tpm(request: Request, challenge_id: str, body: RawBody) -> Response:
+    """Answer the challenge and get a certificate for a key in the chip."""
+    db = edge_of(request).db
+    with db.read() as tx:
+        attempt = service.find_attempt(tx, challenge_id)
+    said_id, lane = (attempt.device_id, f"tpm-{attempt.purpose}") if attempt else ("", "tpm")
+    with telling_refusals(request, said_id=said_id, lane=lane):
+        finish = enroll.parse_finish(body)
+        is_renewal = attempt is not None and attempt.purpose is enroll.Purpose.RENEW
+        peer_id = _authenticated_id(request) if is_renewal else None
+        with db.write(f"device:{said_id}") as tx:
+            finished = service.finish_tpm(tx, pki_of(request), challenge_id, finish, peer_id)
+        if isinstance(finished, FleetwardError):
+            raise finished
+    return Response(enroll.render(finished), media_type="application/json")
+
+
 @device_router.get(signed_time.PATH)
 def get_time(request: Request, nonce: str) -> Response:
     """The time, signed, for a device whose clock is not set."""
@@ -148,6 +189,20 @@ def _enroll_by_claim(request: Request, authorization: str, body: bytes) -> Respo
         csr = est.parse_csr(body)
         with edge_of(request).db.write(f"device:{device_id[:64]}") as tx:
             return _certificates([service.enroll_by_claim(tx, pki_of(request), device_id, token, csr)])
+
+
+def _count_beginning(request: Request, device_id: str) -> None:
+    """Keep a stranger from pushing out the challenges of a device whose chip they can name."""
+    context, now_s = context_of(request), time.monotonic()
+    key = (request.client.host if request.client else "", device_id[:64])
+    context.beginnings.check(key, now_s)
+    context.beginnings.record(key, now_s)
+
+
+def _authenticated_id(request: Request) -> str:
+    """Return the device whose current certificate authenticated the connection, or raise."""
+    with edge_of(request).db.read() as tx:
+        return authenticate_peer(tx, pki_of(request), peer_certificate(request.scope)).device.id
 
 
 def _parse_basic(authorization: str) -> tuple[str, str]:

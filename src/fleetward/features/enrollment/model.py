@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -149,36 +150,28 @@ def check_claim_lifetime(lifetime: timedelta) -> None:
         )
 
 
-def verify_claim(
-    record: ClaimRecord | None, token: str, device_id: str, key_fingerprint: str | None, now: datetime
-) -> ClaimRecord:
-    """Return the claim when its token lets this device, with this key, have a certificate now.
-
-    A used claim still holds for the key it was used for: a device that lost the answer asks again.
-
-    Args:
-        key_fingerprint: None while the key is not known yet; a used claim then holds for now.
+def verify_claim(record: ClaimRecord | None, token: str, device_id: str, now: datetime) -> ClaimRecord:
+    """Return the claim whose token was made for this device; it may have been used already.
 
     Raises:
-        ClaimRefusedError: it does not; the token cannot be guessed, so its holder is told why.
+        ClaimRefusedError: unknown, for another device, withdrawn or expired; the token cannot be guessed, so
+            its holder is told which.
     """
     if record is None or not hmac.compare_digest(record.token_hash, hash_token(token)):
-        raise _claim_refused(device_id, "unknown", "a claim made for this device")
+        raise claim_refused(device_id, "unknown", "a claim made for this device")
     if record.device_id != device_id:
-        raise _claim_refused(device_id, "foreign", "a claim made for this device")
-    if record.used_at is not None:
-        if key_fingerprint is None or record.used_by == key_fingerprint:
-            return record
-        raise _claim_refused(device_id, "used", "an unused claim")
-    if record.withdrawn_at is not None:
-        raise _claim_refused(device_id, "withdrawn", "the latest claim")
-    if now >= record.expires_at:
-        raise _claim_refused(device_id, "expired", "a claim in its time")
+        raise claim_refused(device_id, "foreign", "a claim made for this device")
+    if record.used_at is None and record.withdrawn_at is not None:
+        raise claim_refused(device_id, "withdrawn", "the latest claim")
+    if record.used_at is None and now >= record.expires_at:
+        raise claim_refused(device_id, "expired", "a claim in its time")
     return record
 
 
-def check_request(csr: x509.CertificateSigningRequest, device_id: str, identity_uri: str) -> None:
-    """Pass when the request asks for nothing but a device certificate in this device's name.
+def verify_request(
+    csr: x509.CertificateSigningRequest, device_id: str, identity_uri: str
+) -> ec.EllipticCurvePublicKey:
+    """Return the key of a request that asks for nothing but a device certificate in this device's name.
 
     1. Its key is P-256 and signed it. 2. The subject names this device or nothing. 3. So does the
     SubjectAltName. 4. It asks for no CA.
@@ -189,7 +182,7 @@ def check_request(csr: x509.CertificateSigningRequest, device_id: str, identity_
     Raises:
         CsrRefusedError: it asks for more; details hold the `reason`.
     """
-    check_csr(csr)
+    key = check_csr(csr)
     _check_subject(csr.subject, device_id)
     try:
         requested = list(csr.extensions)
@@ -203,6 +196,7 @@ def check_request(csr: x509.CertificateSigningRequest, device_id: str, identity_
             raise _request_refused(device_id, "ca", "a device certificate", "one for a CA")
         elif isinstance(value, x509.KeyUsage) and (value.key_cert_sign or value.crl_sign):
             raise _request_refused(device_id, "ca", "a device's key usage", "that of a CA")
+    return key
 
 
 def tier_on_word_of_shipment(hardware: HardwareIdentity | None, lane: Lane, key_fingerprint: str) -> KeyTier:
@@ -263,7 +257,8 @@ def _check_alternative_names(names: x509.SubjectAlternativeName, device_id: str,
             raise _request_refused(device_id, "name", "its own name in the SubjectAltName", "another's")
 
 
-def _claim_refused(device_id: str, reason: str, expected: str) -> ClaimRefusedError:
+def claim_refused(device_id: str, reason: str, expected: str) -> ClaimRefusedError:
+    """Return the refusal of a claim for one of the reasons of `ClaimRefusedError`."""
     return ClaimRefusedError(
         f"claim of {device_id}: expected {expected}, found one {_SAID[reason]}",
         hint="Ask the operator for a new claim: fleetward device claim ID.",

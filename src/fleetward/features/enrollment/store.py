@@ -74,6 +74,10 @@ def find_claim(tx: Tx, token_hash: str) -> ClaimRecord | None:
     return None if row is None else ClaimRecord(*row)
 
 
+def get_claim(tx: Tx, token_hash: str) -> ClaimRecord:
+    return ClaimRecord(*tx.conn.execute(claims.select().where(claims.c.token_hash == token_hash)).one())
+
+
 def withdraw_claims(tx: Tx, device_id: str) -> int:
     """Withdraw every unused claim of a device; return how many there were."""
     result = tx.conn.execute(

@@ -1,4 +1,4 @@
-"""Slows whoever fails again and again. Per process; each counts for itself."""
+"""Slows whoever tries again and again. Per process; each counts for itself."""
 
 from collections import OrderedDict, deque
 from threading import Lock

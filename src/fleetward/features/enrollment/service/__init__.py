@@ -15,14 +15,18 @@ from fleetward.features.enrollment.service.shipments import (
     list_idevid_authorities,
     trust_factory,
 )
+from fleetward.features.enrollment.service.tpm import begin_tpm, find_attempt, finish_tpm
 
 __all__ = [
     "ImportReport",
     "add_device",
+    "begin_tpm",
     "create_claim",
     "enroll_by_claim",
     "enroll_by_idevid",
     "enroll_by_listed_key",
+    "find_attempt",
+    "finish_tpm",
     "import_manifest",
     "list_factories",
     "list_idevid_authorities",

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from cryptography import x509
+
 from fleetward.base.db import Tx
 from fleetward.base.events import emit
 from fleetward.base.ids import new_token
@@ -16,9 +18,12 @@ from fleetward.features.enrollment.model import (
     ClaimRecord,
     check_claim_lifetime,
     check_may_enroll,
+    claim_refused,
+    fingerprint_of,
     hash_token,
     verify_claim,
 )
+from fleetward.features.enrollment.service.issuing import find_answer
 
 
 def add_device(
@@ -65,12 +70,25 @@ def create_claim(tx: Tx, device_id: str, lifetime: timedelta = DEFAULT_CLAIM_LIF
     return claim
 
 
-def check_claim(tx: Tx, device_id: str, token: str, key_fingerprint: str | None) -> ClaimRecord:
-    """Return the claim of a token that holds for this device and key. Raises ClaimRefusedError."""
-    return verify_claim(store.find_claim(tx, hash_token(token)), token, device_id, key_fingerprint, tx.now)
+def find_claim(tx: Tx, device_id: str, token: str) -> ClaimRecord:
+    """Return the claim of a token, used or not. Raises ClaimRefusedError as `verify_claim` does."""
+    return verify_claim(store.find_claim(tx, hash_token(token)), token, device_id, tx.now)
 
 
-def use_claim(tx: Tx, record: ClaimRecord, key_fingerprint: str) -> None:
-    """Bind a checked claim to the key it was used for."""
-    if store.use_claim(tx, record.token_hash, key_fingerprint):
-        audit.append(tx, "claim.used", f"device:{record.device_id}", key=key_fingerprint)
+def redeem_claim(tx: Tx, token_hash: str, csr: x509.CertificateSigningRequest) -> x509.Certificate | None:
+    """Spend a claim on a key; return the certificate it brought that key before, if the answer was lost.
+
+    A used claim holds for the key it was used for while that certificate lives, and for nothing else.
+
+    Raises:
+        ClaimRefusedError: it was used for another key, or its certificate is gone.
+    """
+    key = fingerprint_of(csr)
+    record = store.get_claim(tx, token_hash)
+    if store.use_claim(tx, token_hash, key):
+        audit.append(tx, "claim.used", f"device:{record.device_id}", key=key)
+        return None
+    answered = find_answer(tx, record.device_id, csr) if record.used_by == key else None
+    if answered is None:
+        raise claim_refused(record.device_id, "used", "an unused claim")
+    return answered

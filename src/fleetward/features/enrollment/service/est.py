@@ -16,7 +16,7 @@ from fleetward.features.enrollment.model import (
     fingerprint_of,
     tier_on_word_of_shipment,
 )
-from fleetward.features.enrollment.service.claims import check_claim, use_claim
+from fleetward.features.enrollment.service.claims import find_claim, redeem_claim
 from fleetward.features.enrollment.service.issuing import check_csr, find_answer, issue
 from fleetward.features.pki.service import PkiContext
 
@@ -31,18 +31,14 @@ def enroll_by_claim(
         CsrRefusedError: the request asks for more than a device certificate in this name.
         KeyTierError: the model, or the device's past, demands a better protected key than a claim can show.
     """
-    key = fingerprint_of(csr)
-    claim = check_claim(tx, device_id, token, key)
+    claim = find_claim(tx, device_id, token)
     device = devices.get_device(tx, device_id)
     check_may_enroll(device)
     check_csr(context, device_id, csr)
-    answered = find_answer(tx, device_id, csr)
-    if claim.used_at is not None and answered is not None:
+    answered = redeem_claim(tx, claim.token_hash, csr)
+    if answered is not None:
         return answered
-    if claim.used_at is not None:
-        check_claim(tx, device_id, token, "")  # its certificate is gone: the claim counts as used
-    tier = tier_on_word_of_shipment(device.hardware, Lane.CLAIM, key)
-    use_claim(tx, claim, key)
+    tier = tier_on_word_of_shipment(device.hardware, Lane.CLAIM, fingerprint_of(csr))
     return issue(tx, context, device, csr, tier, Lane.CLAIM).certificate
 
 

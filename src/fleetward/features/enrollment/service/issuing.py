@@ -1,6 +1,7 @@
 """The one place where enrollment turns a decision into a certificate."""
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleetward.base.db import Tx
 from fleetward.base.events import Severity, emit
@@ -8,15 +9,17 @@ from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import Device, KeyTier
 from fleetward.features.enrollment import store
-from fleetward.features.enrollment.model import Lane, check_may_enroll, check_request, fingerprint_of
+from fleetward.features.enrollment.model import Lane, check_may_enroll, fingerprint_of, verify_request
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.model import render_spiffe_id
 from fleetward.features.pki.service import IssuedCertificate, PkiContext
 
 
-def check_csr(context: PkiContext, device_id: str, csr: x509.CertificateSigningRequest) -> None:
-    """Pass when the request asks for this device's own certificate. Raises CsrRefusedError."""
-    check_request(csr, device_id, render_spiffe_id(context.trust_domain, device_id))
+def check_csr(
+    context: PkiContext, device_id: str, csr: x509.CertificateSigningRequest
+) -> ec.EllipticCurvePublicKey:
+    """Return the key of a request for this device's own certificate. Raises CsrRefusedError."""
+    return verify_request(csr, device_id, render_spiffe_id(context.trust_domain, device_id))
 
 
 def issue(
