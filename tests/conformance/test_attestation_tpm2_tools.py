@@ -18,6 +18,8 @@ from support.swtpm import Swtpm, running_swtpm
 # tpm2_makecredential's file: magic, version, then the two structures.
 _CREDENTIAL_HEAD = bytes.fromhex("badcc0de00000001")
 NONCE = bytes(range(32))
+# TCG EK Credential Profile, template H-3: swtpm_setup makes one beside the RSA key.
+P384_EK_HANDLE = "0x81010016"
 
 
 @dataclass
@@ -81,6 +83,19 @@ def test_a_chip_opens_what_we_seal_for_its_keys(tools: Tools, endorsement: str, 
     assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
     blob, encrypted = tpm.make_credential(key, ak.name, b"s" * 32)
     assert tools.activate(blob, encrypted) == b"s" * 32
+
+
+def test_a_chip_opens_what_we_seal_for_the_p384_key_its_maker_put_in_it(tools: Tools) -> None:
+    ak = tools.make_keys("rsa", "ecc")
+    tools.run("tpm2_readpublic", "-c", P384_EK_HANDLE, "-o", "maker-ek.pem", "-f", "pem")
+    key = load_pem_public_key(tools.read("maker-ek.pem"))
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    blob, encrypted = tpm.make_credential(key, ak.name, b"s" * 32)
+    (tools.folder / "credential").write_bytes(_CREDENTIAL_HEAD + blob + encrypted)
+    tools.run(
+        "tpm2_activatecredential", "-c", "ak.ctx", "-C", P384_EK_HANDLE, "-i", "credential", "-o", "secret"
+    )
+    assert tools.read("secret") == b"s" * 32
 
 
 @pytest.mark.parametrize("attestation", ["ecc", "rsa"])
