@@ -3,31 +3,22 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward.base.db import Database
 from fleetward.base.errors import NotFoundError
-from fleetward.base.events import list_events
+from fleetward.base.events import Severity, list_events
 from fleetward.features.audit import service as audit
-from fleetward.features.pki import revocation, service
-from fleetward.features.pki.ceremony import (
-    WrongPassphraseError,
-    create_hierarchy,
-    ensure_server_certificate,
-    load_ca,
-)
+from fleetward.features.pki import service
+from fleetward.features.pki.ceremony import ensure_server_certificate
 from fleetward.features.pki.model import (
     CertificateRefusedError,
-    CsrRefusedError,
     RevocationReason,
-    check_csr,
     identify_device,
 )
 from fleetward.features.pki.service import PkiContext
 from support.clock import ManualClock
-from support.hierarchy import PASSPHRASE, TRUST_DOMAIN, make_csr, make_pki
+from support.hierarchy import TRUST_DOMAIN, make_csr, make_pki
 
 DAY = timedelta(days=1)
 
@@ -149,76 +140,75 @@ def test_the_certificates_before_the_connected_one_are_retired(
         assert not service.is_revoked(tx, third.serial)
 
 
-def test_the_crl_is_signed_again_only_when_it_must_be(
+def test_what_was_superseded_says_so_in_audit_and_events(
     db: Database, pki: PkiContext, clock: ManualClock
 ) -> None:
-    with db.write("system") as tx:
-        first = revocation.get_crl(tx, pki.device_ca)
-        assert revocation.find_current_crl(tx, pki.device_ca) == first
-    issued = issue(db, pki)
-    clock.advance(timedelta(seconds=1))
-    with db.write("operator:a") as tx:
-        service.revoke_device(tx, "cam-1", "stolen", why=RevocationReason.KEY_COMPROMISE)
-    with db.write("system") as tx:
-        assert revocation.find_current_crl(tx, pki.device_ca) is None
-        crl = x509.load_der_x509_crl(revocation.get_crl(tx, pki.device_ca))
-    assert crl.is_signature_valid(pki.device_ca.certificate.public_key())  # type: ignore[arg-type]
-    assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 2
-    entry = crl.get_revoked_certificate_by_serial_number(issued.serial)
-    assert entry is not None
-    assert (
-        entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
-        is x509.ReasonFlags.key_compromise
-    )
-    clock.advance(timedelta(hours=8))
-    with db.read() as tx:
-        assert revocation.find_current_crl(tx, pki.device_ca) is None
+    first = issue(db, pki)
+    clock.advance(timedelta(hours=12))
+    second = issue(db, pki)
+    with db.write("device:cam-1") as tx:
+        service.retire_superseded(tx, "cam-1", second.serial)
+        assert service.retire_superseded(tx, "cam-1", second.serial) == []
+        record = service.get_certificate(tx, first.serial)
+        told = [event for event in list_events(tx) if event.kind == "certificate.revoked"]
+        audited = [entry for entry, _ in audit.search(tx, action="certificate.revoked")]
+    assert record.revocation_reason is RevocationReason.SUPERSEDED
+    assert [(event.severity, event.details["why"]) for event in told] == [(Severity.INFO, "superseded")]
+    assert [entry.details["serials"] for entry in audited] == [[f"{first.serial:x}"]]
 
 
-@pytest.mark.usefixtures("pki")
-def test_the_ceremony_again_changes_no_file(tmp_path: Path, clock: ManualClock) -> None:
-    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    create_hierarchy(tmp_path, TRUST_DOMAIN, PASSPHRASE, clock.now() + DAY)
-    assert {path: path.read_bytes() for path in files} == files
-    with pytest.raises(WrongPassphraseError):
-        create_hierarchy(tmp_path, TRUST_DOMAIN, b"another passphrase", clock.now())
-
-
-@pytest.mark.parametrize("lost", ["ca/device-ca.crt", "keys/server-ca.pem", "ca/root.crt", "tls/time.crt"])
-def test_an_interrupted_ceremony_is_finished(tmp_path: Path, clock: ManualClock, lost: str) -> None:
-    make_pki(tmp_path, clock.now())
-    (tmp_path / lost).unlink()
-    if lost.startswith("keys"):
-        (tmp_path / "ca/server-ca.crt").unlink()
-    create_hierarchy(tmp_path, TRUST_DOMAIN, PASSPHRASE, clock.now())
-    assert (tmp_path / lost).exists()
-    load_ca(tmp_path, "device-ca")
-    load_ca(tmp_path, "server-ca")
-
-
-@pytest.mark.usefixtures("pki")
-def test_private_keys_are_owner_only_and_the_root_is_encrypted(tmp_path: Path) -> None:
-    assert b"ENCRYPTED" in (tmp_path / "offline/root.key.pem").read_bytes()
-    for path in [*(tmp_path / "keys").iterdir(), *(tmp_path / "offline").iterdir()]:
-        assert path.stat().st_mode & 0o077 == 0
-
-
-def test_server_certificates_renew_at_half_their_life_and_when_names_change(
-    pki: PkiContext, tmp_path: Path, clock: ManualClock
+def test_the_denylist_holds_what_is_revoked_and_not_expired(
+    db: Database, pki: PkiContext, clock: ManualClock
 ) -> None:
-    names = ["localhost", "127.0.0.1", "::1"]
-    assert ensure_server_certificate(tmp_path, pki.server_ca, names, clock.now())
-    assert not ensure_server_certificate(tmp_path, pki.server_ca, names, clock.now() + 14 * DAY)
-    assert ensure_server_certificate(tmp_path, pki.server_ca, names, clock.now() + 16 * DAY)
-    assert ensure_server_certificate(tmp_path, pki.server_ca, ["fleet.example"], clock.now() + 16 * DAY)
+    brief = issue(db, pki, "cam-1", timedelta(minutes=5))
+    other = issue(db, pki, "cam-2")
+    issue(db, pki, "cam-3")
+    with db.write("operator:a") as tx:
+        service.revoke_device(tx, "cam-1", "stolen")
+        service.revoke_device(tx, "cam-2", "stolen")
+    with db.read() as tx:
+        assert set(service.list_revoked_serials(tx)) == {brief.serial, other.serial}
+        assert service.list_revoked_serials(tx, "cam-2") == [other.serial]
+    clock.advance(timedelta(minutes=6))
+    with db.read() as tx:
+        assert service.list_revoked_serials(tx) == [other.serial]
 
 
-def test_only_p256_requests_that_prove_possession_are_signed() -> None:
-    name = x509.Name([])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
-    with pytest.raises(CsrRefusedError, match="P-256"):
-        check_csr(builder.sign(ec.generate_private_key(ec.SECP384R1()), hashes.SHA384()))
-    der = bytearray(make_csr().public_bytes(Encoding.DER))
-    der[-1] ^= 1
-    with pytest.raises(CsrRefusedError):
-        check_csr(x509.load_der_x509_csr(bytes(der)))
+def test_an_issue_that_does_not_commit_leaves_no_trace(db: Database, pki: PkiContext) -> None:
+    def issue_and_fail() -> None:
+        with db.write("device:cam-1") as tx:
+            service.issue_device_certificate(tx, pki, "cam-1", make_csr("cam-1"), DAY)
+            service.revoke_certificate(tx, 12345, "never issued")
+
+    with pytest.raises(NotFoundError):
+        issue_and_fail()
+    with db.read() as tx:
+        assert service.list_certificates(tx, "cam-1") == []
+        assert list_events(tx) == []
+
+
+def test_long_expired_certificates_are_forgotten_and_prove_nothing(
+    db: Database, pki: PkiContext, clock: ManualClock
+) -> None:
+    issued = issue(db, pki)
+    with db.write("system") as tx:
+        assert service.forget_expired(tx) == 0
+    clock.advance(92 * DAY)
+    with db.write("system") as tx:
+        assert service.forget_expired(tx) == 1
+        assert service.find_certificate(tx, issued.serial) is None
+        assert service.is_revoked(tx, issued.serial)
+
+
+def test_a_predecessor_of_our_authority_is_trusted_until_it_is_dropped(
+    db: Database, pki: PkiContext, tmp_path: Path, clock: ManualClock
+) -> None:
+    issued = issue(db, pki)
+    successor = make_pki(tmp_path / "next", clock.now())
+    both = PkiContext(
+        TRUST_DOMAIN, successor.root, successor.device_ca, successor.server_ca, successor.urls,
+        earlier_device_cas=(pki.device_ca.certificate,),
+    )  # fmt: skip
+    assert verify(db, both, issued.der) == "cam-1"
+    with pytest.raises(CertificateRefusedError):
+        verify(db, successor, issued.der)
