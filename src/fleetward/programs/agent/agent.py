@@ -88,6 +88,7 @@ class Agent:
         self._session.close()
         self._parts.http.close()
         self._store_status("stopped")
+        self._spool.close()
 
     def _open_keys(self) -> None:
         self._keys_worker.submit(lambda: open_device_keys(self._parts.config), self._on_keys)

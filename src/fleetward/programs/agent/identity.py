@@ -85,8 +85,9 @@ class Identity:
         return self._identity(current.label)
 
     def start(self) -> None:
-        self.tell(m.Started())
+        # First the claim: without one the machine would call for its operator.
         self._look_for_claim()
+        self.tell(m.Started())
 
     def tell(self, event: m.Event) -> None:
         """Hand an event to the machine; what follows from it happens in order after what is under way."""

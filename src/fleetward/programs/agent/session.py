@@ -103,13 +103,12 @@ class Session:
         self._act(self._machine.command_finished(command.id, result))
 
     def close(self) -> None:
-        """End the connection in good order and write the queue down."""
+        """End the connection in good order."""
         for link in (self._open, self._opening[0] if self._opening else None):
             if link is not None:
                 link.close()
         if self._open is not None:
             self._open.ended.wait(1.0)
-        self._spool.close()
 
     def _is_under_way(self, identity: TlsIdentity) -> bool:
         if self._opening is not None:
