@@ -48,6 +48,10 @@ class Api:
         """Return the JSON of `/api/v1<path>`. Raises FleetwardError as the platform names it."""
         return self._ask("GET", path, query=query)
 
+    def get_bytes(self, path: str) -> bytes:
+        """Return the body of `/api/v1<path>` as it came."""
+        return self._request("GET", path).data
+
     def post(self, path: str, body: object = None) -> Any:
         return self._ask("POST", path, body=body)
 

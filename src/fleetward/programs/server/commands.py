@@ -100,8 +100,10 @@ def up(
 
 @click.command()
 @_data_option
-@click.option("--role", "roles", type=click.Choice(["api", "callout", "worker"]), multiple=True, required=True,
-              help="What this process does; repeatable. Run as many processes of each as you need.")  # fmt: skip
+@click.option(
+    "--role", "roles", type=click.Choice(["api", "callout", "worker"]), multiple=True, required=True,
+    help="What this process does; repeatable. Run as many processes of each as you need.",
+)  # fmt: skip
 @_port_option
 @click.pass_context
 def serve(ctx: click.Context, data: Path | None, roles: tuple[str, ...], port_base: int | None) -> None:
@@ -120,9 +122,7 @@ def serve(ctx: click.Context, data: Path | None, roles: tuple[str, ...], port_ba
 def _folder(ctx: click.Context, data: Path | None) -> DataFolder:
     path = data or ctx.find_root().obj["data"]
     if path is None:
-        raise ConfigError(
-            "data folder: expected --data DIR, found none", hint="Example: fleetward up --data ./data"
-        )
+        raise ConfigError("data folder: expected --data DIR, found none", hint="fleetward up --data ./data")
     return DataFolder(Path(path).resolve())
 
 

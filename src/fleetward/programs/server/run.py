@@ -26,6 +26,8 @@ from fleetward.features.enrollment import service as enrollment
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.ceremony import ensure_server_certificate, ensure_time_signer
 from fleetward.features.pki.model import identify_device
+from fleetward.features.updates import service as updates
+from fleetward.features.updates.metadata import refresh_due, repair
 from fleetward.migrations.runner import migrate
 from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.connection import NatsAddress
@@ -92,6 +94,9 @@ async def _run(
         stack.callback(rooms.db.close)
         migrate(rooms.db)
         _renew_certificates(rooms)
+        updates.register_boot_references(rooms.db, rooms.updates)
+        updates.finish_interrupted(rooms.db, rooms.updates)
+        repair(rooms.db, rooms.updates)
         messaging = await start_messaging(
             _messaging_settings(rooms, roles),
             ensure_nats_keys(folder.keys),
@@ -219,7 +224,11 @@ def _start_timers(
 
     timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
     if "worker" in roles:
-        timers += [("audit-checkpoint", sign_checkpoint, 5.0), ("cleaning", forget, 3600.0)]
+        timers += [
+            ("audit-checkpoint", sign_checkpoint, 5.0),
+            ("update-metadata", lambda: refresh_due(rooms.db, rooms.updates), 60.0),
+            ("cleaning", forget, 3600.0),
+        ]
     for name, act, every_s in timers:
         task = asyncio.create_task(repeat(name, act, every_s=every_s), name=name)
         stack.push_async_callback(_cancel, task)

@@ -25,6 +25,6 @@ async def repeat(name: str, act: Callable[[], object], *, every_s: float, at_sta
             await asyncio.shield(asyncio.to_thread(act))
         except FleetwardError as error:
             log.warning("job_failed", job=name, code=error.code, reason=error.message)
-        except Exception as error:
-            log.error("job_failed", job=name, exc_info=error)
+        except Exception:
+            log.exception("job_failed", job=name)
         await asyncio.sleep(every_s * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - spreads load

@@ -61,7 +61,9 @@ def cloned_certificate(target: Target) -> Outcome:
         context, victim.chain_file, lambda digest: wrong.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
     )
     seen = _try_connect(target, context, victim.device_id)
-    return Outcome(seen != "connected", seen, Trace(frozenset({"tls.refused"})))
+    return Outcome(
+        seen != "connected", seen, Trace(frozenset({"tls.refused"}), details={"reason": "key_not_possessed"})
+    )
 
 
 def another_name(target: Target) -> Outcome:
@@ -86,7 +88,7 @@ def foreign_topic(target: Target) -> Outcome:
         stream.sendall(_packet(0x32, _text(topic) + struct.pack(">H", 2) + b'{"celsius":99}'))
         _read_packet(stream)  # MQTT 3.1.1 acknowledges what it drops: it has no code to say no
     stored = target.api.get(f"/devices/{other.device_id}/telemetry", limit=10)
-    arrived = bool(stored["items"] if isinstance(stored, dict) else stored)
+    arrived = bool(stored["records"])
     return Outcome(
         not may_listen and not arrived,
         f"listening {'allowed' if may_listen else 'refused'}, message {'arrived' if arrived else 'dropped'}",
@@ -110,7 +112,9 @@ def legacy_tls(target: Target) -> Outcome:
         except OSError as error:
             seen.append(f"{port}: {_reason(error)}")
     accepted = [line for line in seen if ": TLSv" in line]
-    return Outcome(not accepted, "; ".join(seen), Trace(frozenset({"tls.refused"})))
+    return Outcome(
+        not accepted, "; ".join(seen), Trace(frozenset({"tls.refused"}), details={"reason": "legacy_tls"})
+    )
 
 
 def plaintext(target: Target) -> Outcome:
@@ -130,7 +134,9 @@ def plaintext(target: Target) -> Outcome:
         is_served = answer[:1] == bytes([_CONNACK]) or b" 200 " in answer
         seen.append(f"{port}: {'served' if is_served else 'no answer'}")
     return Outcome(
-        not any("served" in line for line in seen), "; ".join(seen), Trace(frozenset({"tls.refused"}))
+        not any("served" in line for line in seen),
+        "; ".join(seen),
+        Trace(frozenset({"tls.refused"}), details={"reason": "plaintext"}),
     )
 
 

@@ -31,7 +31,7 @@ _THROTTLE = timedelta(seconds=11)
 
 @dataclass(frozen=True)
 class Target:
-    """A running platform as an attacker on its network sees it, and its operator's view to check the traces."""
+    """A running platform as an attacker sees it, and its operator's view to check the traces."""
 
     api: Api
     devices_url: str
