@@ -14,6 +14,7 @@ from fleetward.outside.mqtt.link import Refused
 from fleetward.outside.spool.spool import Spool
 from fleetward.outside.tls.client import TlsIdentity
 from fleetward.programs.agent import inbox, orders
+from fleetward.programs.agent.attester import Attester
 from fleetward.programs.agent.health import measure_health
 from fleetward.programs.agent.identity import Identity
 from fleetward.programs.agent.keys import DeviceKeys, KeyTrouble, open_device_keys
@@ -21,6 +22,7 @@ from fleetward.programs.agent.loop import Timer, Worker
 from fleetward.programs.agent.parts import Parts
 from fleetward.programs.agent.session import Session
 from fleetward.programs.agent.shadow import Shadow
+from fleetward.programs.agent.updating import Updating
 from fleetward.wire.command import Command
 from fleetward.wire.mqtt_topics import TopicKind
 
@@ -58,6 +60,8 @@ class Agent:
         self._inbox = inbox.Inbox(config.agent_socket, self._on_batch)
         self._keys_worker = Worker(parts.loop, "keys")
         self._identity: Identity | None = None
+        self._attester: Attester | None = None
+        self._updating: Updating | None = None
         self._keys_trouble = ""
         self._health: Timer | None = None
         self._forwarded: dict[str, tuple[float, int]] = {}
@@ -100,17 +104,44 @@ class Agent:
             self._parts.loop.after(_KEYS_PAUSE_S, self._open_keys)
             return
         self._keys_trouble = ""
-        identity = Identity(self._parts, keys.store, keys.settings, None)
-        self._identity = identity
+        attester = None
+        if keys.chip is not None:
+            attester = Attester(self._parts, keys.chip, self._live)
+            attester.on_good = self._session.connect_now
+        identity = Identity(
+            self._parts, keys.store, keys.settings, None if attester is None else attester.prove
+        )
+        self._identity, self._attester = identity, attester
         identity.on_switch = self._on_switch
         self._session.is_certificate_live = lambda: identity.live() is not None
         live = identity.live()
         if live is not None:
-            self._session.connect(live)
+            self._on_switch(live)
         identity.start()
+        self._start_updates(keys)
+
+    def _start_updates(self, keys: DeviceKeys) -> None:
+        firmware = self._parts.config.firmware
+        if firmware is None:
+            return
+        self._updating = Updating(
+            self._parts,
+            firmware,
+            chip=keys.chip,
+            identity=self._live,
+            session=self._session,
+            shadow=self._shadow,
+            reboot=self._reboot,
+        )
+        self._updating.start()
+
+    def _live(self) -> TlsIdentity | None:
+        return None if self._identity is None else self._identity.live()
 
     def _on_switch(self, identity: TlsIdentity) -> None:
         self._session.connect(identity)
+        if self._attester is not None:
+            self._attester.consider()
 
     def _on_connected(self, label: str) -> None:
         if self._identity is not None:
@@ -123,6 +154,8 @@ class Agent:
             self._identity.tell(enrollment.ClockDoubted())
         if refused.failure.is_certificate_refused:
             self._identity.tell(enrollment.HandshakeRefused(label, refused.failure.reason))
+        if refused.is_policy and self._attester is not None:
+            self._attester.doubt()
 
     def _on_batch(self, batch: list[bytes]) -> None:
         """Take datagrams in the inbox's thread; it waits while too many are under way."""
@@ -147,13 +180,23 @@ class Agent:
                 for section, state in report.items():
                     self._shadow.state_of(section, state)
             case inbox.Felt(health, reason):
-                if health != self._application:
-                    self._application = health
-                    self._parts.log.info("application_health", health=health, reason=reason)
+                self._take_health(health, reason)
+
+    def _take_health(self, health: str, reason: str) -> None:
+        is_new = health != self._application
+        self._application = health
+        if is_new:
+            self._parts.log.info("application_health", health=health, reason=reason)
+        if self._updating is not None and (is_new or self._updating.is_on_trial):
+            self._updating.report_health(is_healthy=health == "ok", reason=reason)
 
     def _run_command(self, command: Command) -> None:
         abilities = orders.Abilities(
-            attest=None, renew=self._renew, update=None, report=self._report_health, reboot=self._reboot
+            attest=None if self._attester is None else self._attester.ask,
+            renew=self._renew,
+            update=None if self._updating is None else self._updating.check_now,
+            report=self._report_health,
+            reboot=lambda: self._reboot("an operator commanded it"),
         )
         orders.perform(
             self._parts, abilities, command, lambda result: self._session.finish_command(command, result)
@@ -165,7 +208,8 @@ class Agent:
         self._identity.tell(enrollment.RenewalAsked())
         return ""
 
-    def _reboot(self) -> None:
+    def _reboot(self, reason: str) -> None:
+        self._parts.log.warning("reboot", reason=reason)
         self.is_reboot_wanted = True
         self._parts.loop.stop()
 
@@ -232,8 +276,18 @@ class Agent:
                 "in_flight": self._session.in_flight,
                 "trouble": self._spool.trouble,
             },
+            "attestation": None if self._attester is None else _verdict(self._attester),
+            "updates": None if self._updating is None else {"trouble": self._updating.trouble},
             "application": self._application,
         }
+
+
+def _verdict(attester: Attester) -> dict[str, Any]:
+    last = attester.last
+    if last is None:
+        return {"good": None}
+    until = None if last.expires_at is None else render_time(last.expires_at)
+    return {"good": until is not None, "until": until, "reason": last.reason}
 
 
 def _tier(parts: Parts) -> str:

@@ -54,7 +54,6 @@ def perform(parts: Parts, abilities: Abilities, command: Command, finish: Finish
             finish(CommandResult(ok=False, error="this device does not update itself"))
         case "reboot":
             # Its result is sent after the restart: only then is it true.
-            parts.log.warning("reboot_commanded", id=command.id)
             abilities.reboot()
         case name:
             finish(CommandResult(ok=False, error=f"this device has no command {name}"))
