@@ -1,4 +1,4 @@
-"""What our uvicorn listeners promise: the client's certificate in the scope, and a word, to both sides, for every refusal.
+"""What our listeners promise: the client's certificate in the scope; a word to both sides for every refusal.
 
 Guards `programs/server/tls.py` against upgrades of uvicorn, uvloop and CPython.
 """
@@ -24,9 +24,20 @@ from starlette.websockets import WebSocket
 from websockets.sync.client import connect
 
 from fleetward.base.clock import SystemClock
+from fleetward.base.db import Database
+from fleetward.base.throttle import RefusalThrottle
 from fleetward.base.web import peer_certificate
-from fleetward.programs.server.tls import TlsRefusal, add_authorities, devices_context, server_context
+from fleetward.migrations.runner import migrate
+from fleetward.programs.server.tls import (
+    TlsRefusal,
+    TlsRefusals,
+    add_authorities,
+    devices_context,
+    server_context,
+)
 from support.authority import LIFETIME, Authority
+from support.clock import ManualClock
+from support.enrollment import events_of
 from support.https import serving
 
 NOW = SystemClock().now()
@@ -159,6 +170,23 @@ def test_plaintext_is_refused_by_name(listener: Listener, first_bytes: bytes, re
         while plain.recv(4096):
             pass
     assert listener.refused == [TlsRefusal(reason, "127.0.0.1")]
+
+
+def test_a_refused_handshake_becomes_one_event(tmp_path: Path, clock: ManualClock) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'db.sqlite3'}", clock)
+    migrate(db)
+    refusals = TlsRefusals(db, RefusalThrottle(), listener="devices")
+    for _ in range(5):
+        refusals(TlsRefusal("legacy_tls", "192.0.2.7"))
+    refusals(TlsRefusal("certificate_expired", "192.0.2.7"))
+    refusals.close()
+    found = events_of(db, "tls.refused")
+    db.close()
+    assert [event.details["reason"] for event in found] == ["legacy_tls", "certificate_expired"]
+    assert (
+        found[0].message == "The devices port refused a client at 192.0.2.7: it speaks a TLS older than 1.2."
+    )
+    assert found[0].severity == "warning"
 
 
 def test_a_client_that_merely_leaves_is_not_refused(listener: Listener) -> None:
