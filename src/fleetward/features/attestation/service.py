@@ -308,6 +308,8 @@ def _record(tx: Tx, verdict: Appraisal) -> None:
             device=verdict.device_id, expires_at=until, firmware_version=verdict.firmware_version,
         )  # fmt: skip
         devices.record_good_appraisal(tx, verdict.device_id)
+        if verdict.firmware_version is not None:
+            devices.set_firmware_version(tx, verdict.device_id, verdict.firmware_version)
         return
     audit.append(tx, "attestation.failed", subject, good=False, reasons=codes)
     emit(
