@@ -36,11 +36,15 @@ checkpoints = sa.Table(
 
 _HASH_BYTES = 32
 _HEAD_ID = 1
+# Every change appends: these are built and compiled once, their values come beside them.
+_INSERT = entries.insert()
+_LOCK = head.select().where(head.c.id == _HEAD_ID).with_for_update()
+_MOVE = head.update().where(head.c.id == _HEAD_ID)
 
 
 def lock_tree(tx: Tx) -> Tree:
     """Return the tree and hold its head until the transaction ends, so that appends queue up."""
-    row = tx.conn.execute(head.select().where(head.c.id == _HEAD_ID).with_for_update()).one()
+    row = tx.conn.execute(_LOCK).one()
     return _as_tree(row.size, row.peaks)
 
 
@@ -51,22 +55,21 @@ def get_tree(tx: Tx) -> Tree:
 
 def insert_entry(tx: Tx, entry: Entry, leaf: bytes) -> None:
     tx.conn.execute(
-        entries.insert().values(
-            sequence=entry.sequence,
-            at=entry.at,
-            actor=entry.actor,
-            action=entry.action,
-            subject=entry.subject,
-            details=json.dumps(entry.details, sort_keys=True, separators=(",", ":")),
-            leaf_hash=leaf,
-        )
+        _INSERT,
+        {
+            "sequence": entry.sequence,
+            "at": entry.at,
+            "actor": entry.actor,
+            "action": entry.action,
+            "subject": entry.subject,
+            "details": json.dumps(entry.details, sort_keys=True, separators=(",", ":")),
+            "leaf_hash": leaf,
+        },
     )
 
 
 def update_tree(tx: Tx, tree: Tree) -> None:
-    tx.conn.execute(
-        head.update().where(head.c.id == _HEAD_ID).values(size=tree.size, peaks=b"".join(tree.peaks))
-    )
+    tx.conn.execute(_MOVE, {"size": tree.size, "peaks": b"".join(tree.peaks)})
 
 
 def insert_checkpoint(tx: Tx, size: int, note: str) -> None:
