@@ -50,7 +50,7 @@ class Acknowledged:
 
 @dataclass(frozen=True)
 class Received:
-    """A message came; `MqttLink.acknowledge(packet)` once it is taken care of."""
+    """A message came; `MqttLink.acknowledge(packet)` once it is taken care of. 0 is a packet of QoS 0."""
 
     packet: int
     topic: str
@@ -117,8 +117,9 @@ class MqttLink:
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def acknowledge(self, packet: int) -> None:
-        """Tell the broker that the message `packet` need not come again."""
-        self._client.ack(packet, 1)
+        """Tell the broker that the message `packet` need not come again; one of QoS 0 has number 0."""
+        if packet:
+            self._client.ack(packet, 1)
 
     def close(self) -> None:
         """End the connection in good order; `ended` is set when it has."""
