@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +24,12 @@ from cryptography.x509 import CertificateSigningRequestBuilder, Name
 from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database
 from fleetward.base.events import Event, list_events
+from fleetward.features.attestation import service as attestation
+from fleetward.features.attestation.model import Appraisal
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.model import AttestationPolicy, KeyTier, Model
+from fleetward.features.devices.model import ENDED, AttestationPolicy, DeviceState, KeyTier, Model
+from fleetward.features.messaging import service
+from fleetward.features.messaging.model import CommandState
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.ceremony import ensure_server_certificate
 from fleetward.features.pki.model import identify_device
@@ -103,7 +107,10 @@ class Rig:
             max_store_bytes=256 * _MIB,
         )
         self.address = NatsAddress(
-            (f"tls://127.0.0.1:{self.nats_port}",), folder / "ca" / "ca-bundle.pem", "localhost"
+            (f"tls://127.0.0.1:{self.nats_port}",),
+            folder / "ca" / "ca-bundle.pem",
+            "localhost",
+            is_tls_first=True,
         )
         self.loop = LoopThread()
         self._running: Messaging | None = None
@@ -157,6 +164,29 @@ class Rig:
         files.certificate.write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in chain))
         files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return files
+
+    def appraise(self, device: str, *, lifetime: timedelta, is_good: bool = True) -> datetime:
+        """Record an appraisal as attestation would, and return its end."""
+        with self.db.write(f"device:{device}") as tx:
+            end = tx.now + lifetime
+            attestation._record(tx, Appraisal(device, tx.now, is_good, end))
+        return end
+
+    def transition(self, device: str, to: DeviceState) -> None:
+        """Move a device as an operator would; its end revokes its certificates."""
+        with self.db.write("operator:test") as tx:
+            if to in ENDED:
+                devices.end(tx, device, to, "a test")
+            else:
+                devices.transition(tx, device, to, "a test")
+
+    def command(self, device: str, name: str, timeout_s: int = 30) -> int:
+        with self.db.write("operator:test") as tx:
+            return service.queue_command(tx, device, name, {}, timeout_s).id
+
+    def command_state(self, device: str, number: int) -> CommandState:
+        with self.db.read() as tx:
+            return service.get_command(tx, device, number).state
 
     def events(self, kind: str, device: str | None = None) -> list[Event]:
         with self.db.read() as tx:
@@ -218,9 +248,13 @@ class Subscriber:
         return [(topic, json.loads(payload)) for _, topic, payload in found]
 
     @property
-    def is_cut_off(self) -> bool:
-        """Whether the connection it had is over: it says so, and tries again by itself."""
-        return sum("sending CONNECT" in line for line in self.lines) > 1 or self.process.poll() is not None
+    def is_refused(self) -> bool:
+        """Whether it lost its connection and was refused when it came back, as it does by itself."""
+        return any("CONNACK (5)" in line for line in self.lines)
+
+    @property
+    def connections(self) -> int:
+        return sum("CONNACK (0)" in line for line in self.lines)
 
     def _read(self) -> None:
         assert self.process.stdout is not None

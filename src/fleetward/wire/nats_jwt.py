@@ -121,7 +121,6 @@ class _UserClaims(msgspec.Struct, frozen=True):
     iss: str
     iat: int
     exp: int
-    name: str
     nats: _User
 
 
@@ -166,7 +165,6 @@ def render_grant(
     request: AuthorizationRequest,
     *,
     account: str,
-    name: str,
     publish: tuple[str, ...],
     subscribe: tuple[str, ...],
     max_payload_bytes: int,
@@ -174,14 +172,17 @@ def render_grant(
     issued_at_s: int,
     expires_at_s: int,
 ) -> bytes:
-    """Return the answer that lets an MQTT connection live until `expires_at_s` (seconds since 1970)."""
+    """Return the answer that lets an MQTT connection live until `expires_at_s` (seconds since 1970).
+
+    The user JWT bears no name: connections of named users are dropped whenever nats-server reads its
+    configuration again (2.15), as it does for every renewed server certificate.
+    """
     user = _UserClaims(
         aud=account,
         sub=request.user,
         iss=signer.issuer,
         iat=issued_at_s,
         exp=expires_at_s,
-        name=name,
         nats=_User(
             pub=_Subjects(publish),
             sub=_Subjects(subscribe),

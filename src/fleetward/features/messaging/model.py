@@ -136,7 +136,11 @@ def decide(
 
 
 def refusal_of(record: AdmissionRecord | None, serial: str, now: datetime) -> Refusal | None:
-    """Return why a session that was granted on certificate `serial` must end now, None when it may go on."""
+    """Return why a session granted on certificate `serial` must end now, None when it may go on.
+
+    Args:
+        serial: "" when it is not known: then the certificate is not looked at.
+    """
     if record is None:
         return Refusal(RefusalCode.DEVICE_UNKNOWN, "The device is not registered.")
     if serial in record.revoked_serials:
@@ -145,7 +149,7 @@ def refusal_of(record: AdmissionRecord | None, serial: str, now: datetime) -> Re
             f"The certificate {serial} of device {record.device} was revoked.",
             record.device,
         )
-    if serial not in record.live_serials:
+    if serial and serial not in record.live_serials:
         return Refusal(
             RefusalCode.CERTIFICATE_UNKNOWN,
             f"We did not issue the certificate {serial} that device {record.device} showed.",

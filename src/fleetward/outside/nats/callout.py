@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 
+import msgspec
 from cryptography import x509
 from nats.aio.msg import Msg
 
@@ -34,10 +35,21 @@ log = get_logger("callout")
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
 QUEUE = "callout"
+SESSION_GRANTED = "fleet.session.granted"
 # A certificate may reach the broker before the event of its enrollment has reached the mirror.
 PATIENCE_S = 0.4
 _CACHED_CERTIFICATES = 8192
 _MAX_SUBSCRIPTIONS = 64
+
+
+class SessionGranted(msgspec.Struct, frozen=True):
+    """Told on `SESSION_GRANTED` before the answer: which certificate a connection was granted on."""
+
+    server: str
+    connection: int
+    device: str
+    serial: str
+
 
 Identify = Callable[[x509.Certificate], str]
 OnRefusal = Callable[[AuthorizationRequest, Refusal], None]
@@ -48,6 +60,7 @@ class CalloutResponder:
 
     def __init__(
         self,
+        connection: NatsConnection,
         mirror: AdmissionMirror,
         signer: AccountSigner,
         clock: Clock,
@@ -62,6 +75,7 @@ class CalloutResponder:
                 InvalidInputError or another of our errors.
             on_refusal: told each refusal; must be quick.
         """
+        self._connection = connection
         self._mirror = mirror
         self._signer = signer
         self._clock = clock
@@ -71,9 +85,9 @@ class CalloutResponder:
         self.answered = 0
         self.spent_s = 0.0
 
-    async def start(self, connection: NatsConnection) -> None:
+    async def start(self) -> None:
         """Answer from now on, sharing the work with other responders."""
-        await connection.follow(SUBJECT, self._on_message, queue=QUEUE)
+        await self._connection.follow(SUBJECT, self._on_message, queue=QUEUE)
 
     async def _on_message(self, message: Msg) -> None:
         started_s = time.perf_counter()
@@ -125,13 +139,16 @@ class CalloutResponder:
             )
             return
         certificate = self._read_certificate(request.chain[0])
-        serial = certificate.serial if isinstance(certificate, SessionCertificate) else ""
+        if isinstance(certificate, SessionCertificate):
+            granted = SessionGranted(
+                request.server, request.connection, certificate.device, certificate.serial
+            )
+            await self._connection.client.publish(SESSION_GRANTED, msgspec.json.encode(granted))
         await message.respond(
             render_grant(
                 self._signer,
                 request,
                 account=FLEET_ACCOUNT,
-                name=render_session_name(decision.device, serial),
                 publish=decision.publish,
                 subscribe=decision.subscribe,
                 max_payload_bytes=MAX_DEVICE_PAYLOAD_BYTES,
@@ -140,17 +157,6 @@ class CalloutResponder:
                 expires_at_s=int(decision.expires_at.timestamp()),
             )
         )
-
-
-def render_session_name(device: str, serial: str) -> str:
-    """Return the user name a session carries in nats-server: whose, and by which certificate."""
-    return f"{device}:{serial}"
-
-
-def parse_session_name(name: str) -> tuple[str, str]:
-    """Return device and certificate serial of a session's user name; ("", "") for another user's."""
-    device, mark, serial = name.partition(":")
-    return (device, serial) if mark else ("", "")
 
 
 class _CertificateReader:

@@ -67,7 +67,7 @@ max_control_line: {MAX_CONTROL_LINE_BYTES}
 max_closed_clients: 1000
 logtime_utc: true
 debug: true
-tls {{ {tls}, min_version: "1.3", timeout: 5 }}
+tls {{ {tls}, min_version: "1.3", handshake_first: true, timeout: 5 }}
 jetstream {{
   store_dir: {_quote(settings.folder / "streams")}
   max_memory_store: 67108864

@@ -1,6 +1,7 @@
 """Connections to NATS: TLS, nkey, reconnecting for ever; what was lost meanwhile is told to who asked."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import SlowConsumerError
 
 from fleetward.base.errors import ConfigError, UnavailableError
 from fleetward.base.logging import get_logger
@@ -33,11 +33,13 @@ class NatsAddress:
         urls: `tls://host:port`, one or more servers of a cluster.
         ca_file: PEM of the root that its certificate leads to.
         server_name: the name its certificate must bear; needed where urls hold a loopback address.
+        is_tls_first: whether TLS begins before the server's greeting, as our own broker demands.
     """
 
     urls: tuple[str, ...]
     ca_file: Path
     server_name: str | None = None
+    is_tls_first: bool = False
 
 
 @dataclass
@@ -51,6 +53,7 @@ class NatsConnection:
     client: Client
     on_reconnect: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _catching_up: asyncio.Task[None] | None = None
+    is_closing: bool = False
 
     def catch_up(self) -> None:
         """Begin to call what `on_reconnect` holds; a catching up that still runs starts over."""
@@ -74,6 +77,7 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Send what is pending and close."""
+        self.is_closing = True
         if self._catching_up is not None:
             self._catching_up.cancel()
         if self.client.is_connected:
@@ -90,17 +94,19 @@ async def connect(address: NatsAddress, *, seed: str, name: str) -> NatsConnecti
         ConfigError: the CA file cannot be read.
     """
     connection = NatsConnection(Client())
+    logging.getLogger("asyncio").addFilter(_drop_eof_warning)
 
     async def on_reconnected() -> None:
         log.info("nats_reconnected", connection=name)
         connection.catch_up()
 
     async def on_disconnected() -> None:
-        log.warning("nats_disconnected", connection=name)
+        if not connection.is_closing:
+            log.warning("nats_disconnected", connection=name)
 
     async def on_error(error: Exception) -> None:
-        fields = {"subject": error.subject} if isinstance(error, SlowConsumerError) else {}
-        log.warning("nats_error", connection=name, error=type(error).__name__, **fields)
+        if not connection.is_closing:
+            log.warning("nats_error", connection=name, error=type(error).__name__)
 
     try:
         async with asyncio.timeout(_FIRST_CONNECT_TIMEOUT_S):
@@ -109,6 +115,7 @@ async def connect(address: NatsAddress, *, seed: str, name: str) -> NatsConnecti
                 name=f"fleetward-{name}",
                 tls=_tls_context(address.ca_file),
                 tls_hostname=address.server_name,
+                tls_handshake_first=address.is_tls_first,
                 nkeys_seed_str=seed,
                 connect_timeout=_CONNECT_TIMEOUT_S,
                 reconnect_time_wait=_RECONNECT_PAUSE_S,  # type: ignore[arg-type] # any number of seconds
@@ -135,6 +142,11 @@ def _tls_context(ca_file: Path) -> ssl.SSLContext:
         raise ConfigError(f"{ca_file}: expected the root certificate, found it unreadable") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
+
+
+def _drop_eof_warning(record: logging.LogRecord) -> bool:
+    """Drop what asyncio says whenever a connection that nats-py has upgraded to TLS is closed."""
+    return not record.getMessage().startswith("returning true from eof_received()")
 
 
 async def retry(act: Callable[[], Awaitable[None]], *, what: str) -> None:

@@ -54,7 +54,7 @@ class BucketMirror(Generic[V]):
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(kind).decode
         self._values: dict[str, V] = {}
-        self._listeners: list[Callable[[V], None]] = []
+        self._listeners: list[Callable[[V, V | None], None]] = []
 
     def __len__(self) -> int:
         return len(self._values)
@@ -71,8 +71,8 @@ class BucketMirror(Generic[V]):
         async for message in read_stream(self._js, f"KV_{self._bucket}", subject, only_last=True):
             self._apply(message.data)
 
-    def listen(self, listener: Callable[[V], None]) -> None:
-        """Call `listener` with every value that changes."""
+    def listen(self, listener: Callable[[V, V | None], None]) -> None:
+        """Call `listener` with every value that changes, and what was known before."""
         self._listeners.append(listener)
 
     def find(self, device: str) -> V | None:
@@ -111,4 +111,4 @@ class BucketMirror(Generic[V]):
             return
         self._values[value.device] = value
         for listener in self._listeners:
-            listener(value)
+            listener(value, known)

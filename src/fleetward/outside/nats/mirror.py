@@ -60,7 +60,7 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
         known = self.find(record.device)
         return known is not None and replace(known, version=record.version) == record
 
-    def _wake(self, record: AdmissionRecord) -> None:
+    def _wake(self, record: AdmissionRecord, _known: AdmissionRecord | None) -> None:
         for changed in self._waiting.pop(record.device, []):
             if not changed.done():
                 changed.set_result(None)

@@ -30,8 +30,8 @@ from fleetward.outside.nats.sessions import (
     DISCONNECTED,
     Ended,
     LiveSession,
+    LiveSessions,
     parse_advisory,
-    scan_connections,
 )
 from fleetward.outside.nats.streams import PRESENCE_BUCKET
 
@@ -90,12 +90,14 @@ class PresenceRecorder:
         system: NatsConnection,
         admission: AdmissionMirror,
         presence: PresenceMirror,
+        live: LiveSessions,
         on_takeover: Callable[[LiveSession, int], None],
         on_open: Callable[[str], None],
     ) -> None:
         """Prepare the recorder.
 
         Args:
+            live: the sessions there are.
             on_takeover: told when clients from two places, or again and again, use one device's certificate.
             on_open: told each device whose session opened.
         """
@@ -106,6 +108,7 @@ class PresenceRecorder:
         self._system = system
         self._admission = admission
         self._presence = presence
+        self._live = live
         self._on_takeover = on_takeover
         self._on_open = on_open
         self._queue: asyncio.Queue[LiveSession | Ended] = asyncio.Queue()
@@ -120,7 +123,7 @@ class PresenceRecorder:
 
     async def reconcile(self) -> None:
         """Compare the bucket with the connections there are, and record the difference."""
-        live = {session.device: session for session in await scan_connections(self._system)}
+        live = {session.device: session for session in self._live.all()}
         for known in self._presence.values():
             if known.is_connected and known.device not in live:
                 self._queue.put_nowait(
@@ -140,16 +143,19 @@ class PresenceRecorder:
             await retry(partial(self._record, batch), what="presence")
 
     async def _record(self, batch: list[LiveSession | Ended]) -> None:
-        changes = [
+        told = [
             await self._end(item) if isinstance(item, Ended) else await self._open(item) for item in batch
         ]
+        changes = [change for change in told if change is not None]
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._threads, self._write, changes)
 
-    async def _open(self, session: LiveSession) -> service.SessionChange:
+    async def _open(self, session: LiveSession) -> service.SessionChange | None:
         known = self._presence.find(session.device)
-        is_over = known is not None and known.connection == session.key and not known.is_connected
-        if not is_over:
+        is_known = known is not None and known.connection == session.key
+        if known is not None and is_known and known.is_connected:
+            return None  # nats-server tells of every connection again when it reads its configuration
+        if not is_known:
             await self._presence.put(
                 Presence(
                     session.device,
@@ -160,12 +166,12 @@ class PresenceRecorder:
                 )
             )
             self._on_open(session.device)
-        return _opened(session)
+        return self._opened(session)
 
     async def _end(self, ended: Ended) -> service.SessionChange:
         session = ended.session
         reason = _REASONS.get(ended.reason, ended.reason)
-        refusal = refusal_of(self._admission.find(session.device), session.serial, self._clock.now())
+        refusal = self._refusal_of(session)
         if refusal is not None and ended.reason in (_KICKED, _EXPIRED):
             reason = refusal.message.rstrip(".")
         if refusal is not None and ended.reason == _EXPIRED:
@@ -183,7 +189,20 @@ class PresenceRecorder:
                     connection=session.key,
                 )
             )
-        return replace(_opened(session), is_open=False, at=ended.at, reason=reason)
+        return replace(self._opened(session), is_open=False, at=ended.at, reason=reason)
+
+    def _refusal_of(self, session: LiveSession) -> Refusal | None:
+        serial = self._live.serial_of(session.key)
+        return refusal_of(self._admission.find(session.device), serial, self._clock.now())
+
+    def _opened(self, session: LiveSession) -> service.SessionChange:
+        return service.SessionChange(
+            device=session.device,
+            is_open=True,
+            at=session.since,
+            address=session.address,
+            serial=self._live.serial_of(session.key),
+        )
 
     def _note_takeover(self, old: LiveSession, known: Presence | None) -> None:
         """Raise the alarm when the one who took over came from elsewhere, or when it goes on and on."""
@@ -209,18 +228,6 @@ class PresenceRecorder:
             self._queue.put_nowait(found)
 
 
-def _opened(session: LiveSession) -> service.SessionChange:
-    return service.SessionChange(
-        device=session.device,
-        is_open=True,
-        at=session.since,
-        address=session.address,
-        serial=session.serial,
-    )
-
-
 def _session_of(presence: Presence) -> LiveSession:
     server, _, connection = presence.connection.rpartition(":")
-    return LiveSession(
-        presence.device, "", server, int(connection), presence.address, parse_time(presence.since)
-    )
+    return LiveSession(presence.device, server, int(connection), presence.address, parse_time(presence.since))

@@ -99,7 +99,6 @@ class RefusalRecorder:
             device=old.device,
             severity=Severity.CRITICAL,
             address=old.address,
-            serial=old.serial,
             takeovers=count,
         )
 

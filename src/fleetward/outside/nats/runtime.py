@@ -192,13 +192,14 @@ async def _start_callout(
     if "callout" not in settings.roles:
         return None
     callout = CalloutResponder(
+        shared.platform,
         shared.admission,
         AccountSigner(keys.issuer),
         shared.clock,
         identify=identify,
         on_refusal=shared.refusals.note_session,
     )
-    await callout.start(shared.platform)
+    await callout.start()
     return callout
 
 

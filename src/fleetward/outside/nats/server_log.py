@@ -16,7 +16,7 @@ _VIOLATION = re.compile(r'(?P<act>Publish|Subscription) Violation - .*?Subject "
 _DEBUG = b" [DBG] "
 _MAX_PREFIX_BYTES = 64
 _HANDSHAKE = "TLS handshake error: "
-_CLAIMED = re.compile(r"\(CN=(?P<name>.*?) SHA-256: (?P<hash>[0-9a-f]{64})\)")
+_CLAIMED = re.compile(r"\(CN=(?P<name>[^,;)]*)[^;)]* SHA-256: [0-9a-f]{64}")
 # What Go's TLS says, to our name for it; the first that is contained wins.
 _REASONS = (
     ("certificate has expired or is not yet valid", "certificate_expired"),

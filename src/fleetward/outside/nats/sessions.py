@@ -5,6 +5,7 @@ that began while its device was being cut off is ended the moment its advisory a
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +18,10 @@ from nats.aio.msg import Msg
 from fleetward.base.clock import Clock, parse_time
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
-from fleetward.features.messaging.model import AdmissionRecord, Refusal, refusal_of
-from fleetward.outside.nats.callout import parse_session_name
+from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, refusal_of
+from fleetward.outside.nats.callout import SESSION_GRANTED, SessionGranted
 from fleetward.outside.nats.config import FLEET_ACCOUNT
-from fleetward.outside.nats.connection import NatsConnection
+from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.mirror import AdmissionMirror
 
 log = get_logger("sessions")
@@ -30,9 +31,11 @@ DISCONNECTED = f"$SYS.ACCOUNT.{FLEET_ACCOUNT}.DISCONNECT"
 _SHUTDOWN = "$SYS.SERVER.*.SHUTDOWN"
 _SCAN = "$SYS.REQ.SERVER.PING.CONNZ"
 _SCAN_PAGE = 1024
-_SCAN_WAIT_S = 2.0
+_SCAN_FIRST_S = 1.0
+_SCAN_OTHERS_S = 0.2  # servers of one cluster answer together
 _KICK_TIMEOUT_S = 1.0
 _KICK_ATTEMPTS = 3
+_MAX_SERIALS = 200_000
 _NO_SUCH_CONNECTION = b"no such client"
 
 
@@ -41,7 +44,6 @@ class LiveSession:
     """One connection of a device."""
 
     device: str
-    serial: str
     server: str
     connection: int
     address: str
@@ -49,7 +51,7 @@ class LiveSession:
 
     @property
     def key(self) -> str:
-        return f"{self.server}:{self.connection}"
+        return _key(self.server, self.connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,9 @@ class _Client(msgspec.Struct, frozen=True):
     start: str
     id: int
     host: str = ""
-    user: str = ""
     stop: str = ""
     client_type: str = ""
+    client_id: str = ""
 
 
 class _Server(msgspec.Struct, frozen=True):
@@ -84,8 +86,7 @@ class _Connection(msgspec.Struct, frozen=True):
     cid: int
     start: str
     ip: str = ""
-    type: str = ""
-    authorized_user: str = ""
+    mqtt_client: str = ""
 
 
 class _ConnectionPage(msgspec.Struct, frozen=True):
@@ -113,11 +114,11 @@ def parse_advisory(content: bytes) -> LiveSession | Ended | None:
     except msgspec.MsgspecError as error:
         raise InvalidInputError("advisory: expected server and client, found another form") from error
     client = advisory.client
-    device, serial = parse_session_name(client.user)
-    if client.client_type != "mqtt" or not device:
+    if client.client_type != "mqtt" or not client.client_id:
         return None
+    # The callout lets no device in under a client id but its own.
     session = LiveSession(
-        device, serial, advisory.server.id, client.id, client.host, _parse_time(client.start)
+        client.client_id, advisory.server.id, client.id, client.host, _parse_time(client.start)
     )
     return Ended(session, _parse_time(client.stop), advisory.reason) if client.stop else session
 
@@ -127,6 +128,7 @@ class LiveSessions:
 
     def __init__(
         self,
+        platform: NatsConnection,
         system: NatsConnection,
         mirror: AdmissionMirror,
         clock: Clock,
@@ -136,16 +138,19 @@ class LiveSessions:
         """Prepare the map.
 
         Args:
-            system: a connection of the system account.
+            platform, system: connections of the account FLEET and of the system account.
             on_kick: told each session that is being ended, before it is; must be quick.
         """
+        self._platform = platform
         self._system = system
         self._mirror = mirror
         self._clock = clock
         self._on_kick = on_kick
         self._by_key: dict[str, LiveSession] = {}
         self._by_device: dict[str, dict[str, LiveSession]] = {}
+        self._serials: OrderedDict[str, str] = OrderedDict()
         self._kicks: set[asyncio.Task[None]] = set()
+        self._ended_meanwhile: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -153,44 +158,71 @@ class LiveSessions:
     def of_device(self, device: str) -> list[LiveSession]:
         return list(self._by_device.get(device, {}).values())
 
+    def all(self) -> list[LiveSession]:
+        return list(self._by_key.values())
+
     def devices(self) -> list[str]:
         return list(self._by_device)
 
+    def serial_of(self, key: str) -> str:
+        """Return the certificate a connection was granted on, "" when that was before our time."""
+        return self._serials.get(key, "")
+
     async def start(self) -> None:
-        """Follow the advisories, then read what was connected before."""
+        """Follow grants and advisories, then read what was connected before."""
+        await self._platform.follow(SESSION_GRANTED, self._on_granted)
         await self._system.follow(CONNECTED, self._on_advisory)
         await self._system.follow(DISCONNECTED, self._on_advisory)
         await self._system.follow(_SHUTDOWN, self._on_shutdown)
-        await self.rescan()
+        await retry(self.rescan, what="connections")
         self._system.on_reconnect.append(self.rescan)
-        self._mirror.listen(self._enforce)
+        self._mirror.listen(self._on_record)
 
     async def rescan(self) -> None:
         """Read the connections of all servers again: advisories were missed while we were away."""
+        before = set(self._by_key)
+        self._ended_meanwhile = set()
         found = {session.key: session for session in await scan_connections(self._system)}
-        for gone in self._by_key.keys() - found.keys():
+        for gone in before & self._by_key.keys() - found.keys():
             self._forget(self._by_key[gone])
-        for session in found.values():
-            self._note(session)
+        for key in found.keys() - self._ended_meanwhile:
+            self._note(found[key])
+            self.enforce(found[key].device)
 
     def enforce(self, device: str) -> None:
         """End what may not go on of a device's sessions."""
         record = self._mirror.find(device)
         for session in self.of_device(device):
-            self._end_if_refused(session, record)
+            refusal = refusal_of(record, self.serial_of(session.key), self._clock.now())
+            if refusal is not None:
+                self._end(session, refusal)
 
-    def _enforce(self, record: AdmissionRecord) -> None:
-        for session in self.of_device(record.device):
-            self._end_if_refused(session, record)
-
-    def _end_if_refused(self, session: LiveSession, record: AdmissionRecord | None) -> None:
-        refusal = refusal_of(record, session.serial, self._clock.now())
-        if refusal is None:
+    def _on_record(self, record: AdmissionRecord, known: AdmissionRecord | None) -> None:
+        self.enforce(record.device)
+        if known is None or record.revoked_serials <= known.revoked_serials:
             return
+        for session in self.of_device(record.device):
+            if not self.serial_of(session.key):  # it may well be on the certificate just revoked
+                self._end(session, _revoked(record.device))
+
+    def _end(self, session: LiveSession, refusal: Refusal) -> None:
         self._on_kick(session, refusal)
         task = asyncio.create_task(self._kick(session))
         self._kicks.add(task)
         task.add_done_callback(self._kicks.discard)
+
+    async def _on_granted(self, message: Msg) -> None:
+        try:
+            granted = msgspec.json.decode(message.data, type=SessionGranted)
+        except msgspec.MsgspecError as error:
+            log.warning("grant_unreadable", reason=str(error))
+            return
+        key = _key(granted.server, granted.connection)
+        self._serials[key] = granted.serial
+        if len(self._serials) > _MAX_SERIALS:
+            self._serials.popitem(last=False)
+        if key in self._by_key:
+            self.enforce(granted.device)
 
     async def _kick(self, session: LiveSession) -> None:
         subject = f"$SYS.REQ.SERVER.{session.server}.KICK"
@@ -217,9 +249,10 @@ class LiveSessions:
             return
         if isinstance(found, Ended):
             self._forget(found.session)
+            self._ended_meanwhile.add(found.session.key)
         elif found is not None:
             self._note(found)
-            self._end_if_refused(found, self._mirror.find(found.device))
+            self.enforce(found.device)
 
     async def _on_shutdown(self, message: Msg) -> None:
         server = message.subject.split(".")[2]
@@ -240,7 +273,7 @@ class LiveSessions:
 
 
 async def scan_connections(system: NatsConnection) -> list[LiveSession]:
-    """Return the devices' connections of every server of the cluster, page by page."""
+    """Return the devices' connections of every server of the cluster, page by page. Raises as `_ask_all`."""
     found: list[LiveSession] = []
     offset, is_complete = 0, False
     while not is_complete:
@@ -253,32 +286,43 @@ async def scan_connections(system: NatsConnection) -> list[LiveSession]:
 
 
 async def _ask_all(system: NatsConnection, body: bytes) -> list[_ConnectionPage]:
-    """Return the answers of all servers: as many as there are, within two seconds."""
+    """Return the answers of all servers there are.
+
+    Raises:
+        nats.errors.TimeoutError: none answered; nothing is known then, and nothing may be concluded.
+    """
     inbox = system.client.new_inbox()
     subscription = await system.client.subscribe(inbox)
     await system.client.publish(_SCAN, body, reply=inbox)
     pages: list[_ConnectionPage] = []
-    wait_s = _SCAN_WAIT_S
+    wait_s = _SCAN_FIRST_S
     try:
         while True:
             answer: Any = await subscription.next_msg(timeout=wait_s)
             pages.append(_decode_page(answer.data).data)
-            wait_s = 0.2  # servers of one cluster answer together
+            wait_s = _SCAN_OTHERS_S
     except nats.errors.TimeoutError:
+        if not pages:
+            raise
         return pages
     finally:
         await subscription.unsubscribe()
 
 
 def _sessions_of(page: _ConnectionPage) -> list[LiveSession]:
-    named = (
-        (one, *parse_session_name(one.authorized_user)) for one in page.connections if one.type == "mqtt"
-    )
     return [
-        LiveSession(device, serial, page.server_id, one.cid, one.ip, _parse_time(one.start))
-        for one, device, serial in named
-        if device
+        LiveSession(one.mqtt_client, page.server_id, one.cid, one.ip, _parse_time(one.start))
+        for one in page.connections
+        if one.mqtt_client
     ]
+
+
+def _revoked(device: str) -> Refusal:
+    return Refusal(RefusalCode.CERTIFICATE_REVOKED, f"A certificate of device {device} was revoked.", device)
+
+
+def _key(server: str, connection: int) -> str:
+    return f"{server}:{connection}"
 
 
 def _parse_time(text: str) -> datetime:

@@ -51,7 +51,9 @@ class Worker:
 
     def __init__(self, shared: Shared, system: NatsConnection) -> None:
         self._shared = shared
-        self.sessions = LiveSessions(system, shared.admission, shared.clock, on_kick=_log_kick)
+        self.sessions = LiveSessions(
+            shared.platform, system, shared.admission, shared.clock, on_kick=_log_kick
+        )
         self._downlink = Downlink(shared.db, shared.threads, shared.platform, self.sessions.devices)
         self._presence = PresenceRecorder(
             db=shared.db,
@@ -61,6 +63,7 @@ class Worker:
             system=system,
             admission=shared.admission,
             presence=shared.presence,
+            live=self.sessions,
             on_takeover=shared.refusals.note_takeover,
             on_open=self._downlink.serve,
         )

@@ -1,0 +1,266 @@
+"""Operator routes: what devices send and are, what is desired of them, commands."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleetward.base.clock import render_time
+from fleetward.base.ids import parse_id
+from fleetward.base.web import Db, Principal, requires
+from fleetward.features.devices import service as devices
+from fleetward.features.messaging import service
+from fleetward.features.messaging.model import CommandRecord, CommandState, Presence, Shadow
+from fleetward.features.messaging.ports import PresenceBook, TelemetryLog, Watcher, WatchItem
+from fleetward.wire.command import MAX_TIMEOUT_S
+from fleetward.wire.shadow import shadow_delta
+
+router = APIRouter(tags=["messaging"])
+_MAX_RECORDS = 1000
+_KEEPALIVE_S = 15.0
+
+
+@dataclass(frozen=True)
+class MessagingContext:
+    """What the routes need from NATS; in `app.state.messaging`."""
+
+    telemetry: TelemetryLog
+    watcher: Watcher
+    presence: PresenceBook
+
+
+@dataclass(frozen=True)
+class RecordView:
+    time: str
+    device_time: str | None
+    kind: str
+    stream: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class TelemetryPage:
+    """The last records, oldest first."""
+
+    device: str
+    records: list[RecordView]
+
+
+@dataclass(frozen=True)
+class ShadowView:
+    """Both sides of a shadow; `delta` is what is desired and not reported so."""
+
+    device: str
+    desired: dict[str, Any]
+    desired_version: int
+    desired_at: str | None
+    reported: dict[str, Any]
+    reported_version: int
+    reported_at: str | None
+    acknowledged_version: int
+    delta: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CommandView:
+    id: int
+    device: str
+    name: str
+    args: dict[str, Any]
+    state: CommandState
+    actor: str
+    created_at: str
+    expires_at: str
+    attempts: int
+    finished_at: str | None
+    result: Any
+    error: str | None
+
+
+@dataclass(frozen=True)
+class PresenceView:
+    device: str
+    connected: bool
+    since: str | None
+    address: str | None
+    reason: str | None
+
+
+class DesiredBody(BaseModel):
+    """What is to be desired; `expected_version` guards against overwriting another's change."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: dict[str, Any]
+    expected_version: int | None = Field(default=None, ge=0)
+
+
+class CommandBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=32)
+    args: dict[str, Any] = Field(default_factory=dict)
+    timeout_s: int = Field(default=30, ge=1, le=MAX_TIMEOUT_S)
+
+
+@router.get("/devices/{device_id}/telemetry")
+def read_telemetry(
+    request: Request,
+    db: Db,
+    device_id: str,
+    _principal: Annotated[Principal, requires("telemetry.read")],
+    stream: str = "",
+    kind: Literal["telemetry", "log", "metrics"] = "telemetry",
+    limit: Annotated[int, Query(ge=1, le=_MAX_RECORDS)] = 100,
+) -> TelemetryPage:
+    """Return the last records of a device: of one telemetry stream, of all, or its log or metrics."""
+    if stream:
+        parse_id(stream, what="telemetry stream")
+    with db.read() as tx:
+        devices.get_device(tx, device_id)
+    found = _context(request).telemetry.read_last(device_id, kind, stream, limit)
+    views = [RecordView(one.time, one.device_time, one.kind, one.stream, one.value) for one in found]
+    return TelemetryPage(device_id, views)
+
+
+@router.get("/devices/{device_id}/shadow")
+def get_shadow(
+    db: Db, device_id: str, _principal: Annotated[Principal, requires("shadow.read")]
+) -> ShadowView:
+    with db.read() as tx:
+        return _view_shadow(service.get_shadow(tx, device_id))
+
+
+@router.put("/devices/{device_id}/shadow/desired")
+def set_desired(
+    db: Db, device_id: str, body: DesiredBody, principal: Annotated[Principal, requires("shadow.write")]
+) -> ShadowView:
+    with db.write(principal.actor) as tx:
+        return _view_shadow(
+            service.set_desired(tx, device_id, body.state, expected_version=body.expected_version)
+        )
+
+
+@router.post("/devices/{device_id}/commands", status_code=201)
+def queue_command(
+    db: Db, device_id: str, body: CommandBody, principal: Annotated[Principal, requires("command.run")]
+) -> CommandView:
+    with db.write(principal.actor) as tx:
+        return _view_command(service.queue_command(tx, device_id, body.name, body.args, body.timeout_s))
+
+
+@router.get("/devices/{device_id}/commands")
+def list_commands(
+    db: Db,
+    device_id: str,
+    _principal: Annotated[Principal, requires("command.read")],
+    limit: Annotated[int, Query(ge=1, le=_MAX_RECORDS)] = 100,
+) -> list[CommandView]:
+    """Return the device's last commands, newest first."""
+    with db.read() as tx:
+        return [_view_command(one) for one in service.list_commands(tx, device_id, limit=limit)]
+
+
+@router.get("/devices/{device_id}/commands/{number}")
+def get_command(
+    db: Db, device_id: str, number: int, _principal: Annotated[Principal, requires("command.read")]
+) -> CommandView:
+    with db.read() as tx:
+        return _view_command(service.get_command(tx, device_id, number))
+
+
+@router.get("/devices/{device_id}/presence")
+def get_presence(
+    request: Request, db: Db, device_id: str, _principal: Annotated[Principal, requires("device.read")]
+) -> PresenceView:
+    with db.read() as tx:
+        devices.get_device(tx, device_id)
+    return _view_presence(_context(request).presence.find_presence(device_id) or Presence(device_id))
+
+
+@router.get("/devices/{device_id}/watch")
+def watch(
+    request: Request, db: Db, device_id: str, _principal: Annotated[Principal, requires("telemetry.read")]
+) -> StreamingResponse:
+    """Stream what the device does from now on, one JSON object each, as server-sent events."""
+    with db.read() as tx:
+        devices.get_device(tx, device_id)
+    return StreamingResponse(
+        _follow(_context(request).watcher, device_id),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def _follow(watcher: Watcher, device_id: str) -> AsyncIterator[bytes]:
+    yield b": watching\n\n"
+    items = watcher.watch(device_id)
+    coming: asyncio.Future[WatchItem] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(items))
+            done, _ = await asyncio.wait({coming}, timeout=_KEEPALIVE_S)
+            if not done:
+                yield b": still here\n\n"
+                continue
+            item, coming = coming.result(), None
+            yield f"data: {json.dumps(asdict(item), default=str)}\n\n".encode()
+    finally:
+        if coming is not None:
+            coming.cancel()
+
+
+def _context(request: Request) -> MessagingContext:
+    context: MessagingContext = request.app.state.messaging
+    return context
+
+
+def _view_shadow(shadow: Shadow) -> ShadowView:
+    return ShadowView(
+        device=shadow.device,
+        desired=shadow.desired,
+        desired_version=shadow.desired_version,
+        desired_at=_render(shadow.desired_at),
+        reported=shadow.reported,
+        reported_version=shadow.reported_version,
+        reported_at=_render(shadow.reported_at),
+        acknowledged_version=shadow.acknowledged_version,
+        delta=shadow_delta(shadow.desired, shadow.reported),
+    )
+
+
+def _view_command(command: CommandRecord) -> CommandView:
+    return CommandView(
+        id=command.id,
+        device=command.device,
+        name=command.name,
+        args=command.args,
+        state=command.state,
+        actor=command.actor,
+        created_at=render_time(command.created_at),
+        expires_at=render_time(command.expires_at),
+        attempts=command.attempts,
+        finished_at=_render(command.finished_at),
+        result=command.result and command.result.output,
+        error=(command.result.error or None) if command.result else None,
+    )
+
+
+def _render(at: datetime | None) -> str | None:
+    return None if at is None else render_time(at)
+
+
+def _view_presence(presence: Presence) -> PresenceView:
+    return PresenceView(
+        device=presence.device,
+        connected=presence.is_connected,
+        since=presence.since or None,
+        address=presence.address or None,
+        reason=presence.reason or None,
+    )
