@@ -1,7 +1,7 @@
 """The reference boot stage: verifies and measures the firmware, then starts it and the agent.
 
 1. The boot pointer says which slot is on trial or active; a start of a trial costs one of its tries.
-2. A slot starts only when its manifest is signed by the keys pinned at provisioning, for this model, its image
+2. A slot starts only when its manifest is signed by keys pinned at provisioning, for this model, its image
    is the one the manifest names, and its security counter is not below the device's (TPM NV, or a file).
 3. Boot stage and pinned keys go into PCR 8, image and manifest into PCR 9, before anything of them runs.
 4. When no slot may start, the agent runs alone (`--degraded`): the platform hears of it, and can send more.
