@@ -107,13 +107,16 @@ class Agent:
         attester = None
         if keys.chip is not None:
             attester = Attester(self._parts, keys.chip, self._live)
-            attester.on_good = self._session.connect_now
+            attester.on_verdict = self._session.connect_now
         identity = Identity(
             self._parts, keys.store, keys.settings, None if attester is None else attester.prove
         )
         self._identity, self._attester = identity, attester
         identity.on_switch = self._on_switch
-        self._session.is_certificate_live = lambda: identity.live() is not None
+        # A session before the first verdict would only be refused.
+        self._session.may_connect = lambda: (
+            identity.live() is not None and (attester is None or attester.last is not None)
+        )
         live = identity.live()
         if live is not None:
             self._on_switch(live)

@@ -39,7 +39,7 @@ class Attester:
     """Keeps the platform's verdict on this device fresh.
 
     Attributes:
-        on_good: told after each good verdict.
+        on_verdict: told after each attempt.
         last: the last verdict; None before the first attempt.
     """
 
@@ -47,7 +47,7 @@ class Attester:
         self, parts: Parts, chip: AttestationDevice, identity: Callable[[], TlsIdentity | None]
     ) -> None:
         """Attest `chip` whenever `identity` gives a certificate to connect with."""
-        self.on_good: Callable[[], None] = lambda: None
+        self.on_verdict: Callable[[], None] = lambda: None
         self.last: Verdict | None = None
         self._parts = parts
         self._chip = chip
@@ -107,11 +107,11 @@ class Attester:
             self._schedule = self._schedule.after_good(now, verdict.expires_at)
             self._good_at = now
             self._parts.log.info("attested", until=render_time(verdict.expires_at))
-            self.on_good()
         else:
             self._schedule = self._schedule.after_failure(now)
             self._good_at = None
             self._parts.log.warning("attestation_failed", reason=verdict.reason)
+        self.on_verdict()
         asked, self._asked = self._asked, []
         for finish in asked:
             finish(verdict.reason)

@@ -34,7 +34,7 @@ class Session:
         on_connected: told the label of the certificate the broker accepted.
         on_refused: told the label and why, each time a connection is not accepted.
         run_command, apply_desired: perform what the platform wants.
-        is_certificate_live: while it says no, nothing is tried: a new certificate is on its way.
+        may_connect: while it says no, nothing is tried.
         last_refusal: why there is no connection; "" when there is one, or none was tried.
     """
 
@@ -43,7 +43,7 @@ class Session:
         self.on_refused: Callable[[str, mqtt.Refused], None] = lambda _label, _refused: None
         self.run_command: Callable[[Command], None] = lambda _command: None
         self.apply_desired: Callable[[d.ApplyDesired], None] = lambda _wanted: None
-        self.is_certificate_live: Callable[[], bool] = lambda: True
+        self.may_connect: Callable[[], bool] = lambda: True
         self.last_refusal = ""
         self._parts = parts
         self._spool = spool
@@ -81,7 +81,7 @@ class Session:
         identity = self._identity
         if identity is None or self._is_under_way(identity):
             return
-        if self.is_certificate_live():
+        if self.may_connect():
             self._begin(identity)
         else:
             self._retry_later()
