@@ -22,13 +22,17 @@ Text = Annotated[str, Meta(max_length=128)]
 
 
 class Measured(StrEnum):
-    """What kind of thing was measured; the first two into PCR 8, the others into PCR 9."""
+    """What kind of thing was measured; its kind decides the PCR."""
 
     BOOT_STAGE = "boot_stage"
     PINNED_KEYS = "pinned_keys"
     IMAGE = "firmware_image"
     MANIFEST = "firmware_manifest"
     NO_FIRMWARE = "no_firmware"
+
+    @property
+    def pcr(self) -> int:
+        return BOOT_PCR if self in (Measured.BOOT_STAGE, Measured.PINNED_KEYS) else FIRMWARE_PCR
 
 
 class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"hash_alg": "hashAlg"}):
@@ -57,13 +61,12 @@ class LogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def make_entry(recnum: int, kind: Measured, digest: bytes, *, name: str = "", version: str = "") -> LogEntry:
-    """Return the entry of one measurement; its kind decides the PCR."""
-    pcr = BOOT_PCR if kind in (Measured.BOOT_STAGE, Measured.PINNED_KEYS) else FIRMWARE_PCR
-    return LogEntry(recnum, pcr, (Digest("sha256", digest.hex()),), Content(kind, name, version))
+    """Return the entry of one measurement."""
+    return LogEntry(recnum, kind.pcr, (Digest("sha256", digest.hex()),), Content(kind, name, version))
 
 
 def parse_event_log(content: bytes) -> tuple[LogEntry, ...]:
-    """Return a log whose entries are numbered in order. Raises InvalidInputError."""
+    """Return a log as `check_event_log` wants it. Raises InvalidInputError."""
     if len(content) > MAX_LOG_BYTES:
         raise TooLargeError(f"event log: expected at most {MAX_LOG_BYTES} bytes, found {len(content)}")
     try:
@@ -74,11 +77,21 @@ def parse_event_log(content: bytes) -> tuple[LogEntry, ...]:
 
 
 def check_event_log(entries: tuple[LogEntry, ...]) -> tuple[LogEntry, ...]:
-    """Return `entries` when they are numbered in order and few enough. Raises InvalidInputError."""
+    """Return `entries` when they are numbered in order, each in the PCR of its kind, and few enough.
+
+    Raises:
+        InvalidInputError: they are not.
+    """
     if len(entries) > _MAX_ENTRIES or [entry.recnum for entry in entries] != list(range(len(entries))):
         raise InvalidInputError(
             f"event log: expected at most {_MAX_ENTRIES} entries numbered from 0, found others"
         )
+    for entry in entries:
+        if entry.pcr != entry.content.kind.pcr:
+            raise InvalidInputError(
+                f"event log: expected {entry.content.kind} in PCR {entry.content.kind.pcr}, "
+                f"found it in PCR {entry.pcr}"
+            )
     return entries
 
 

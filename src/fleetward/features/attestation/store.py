@@ -3,13 +3,22 @@
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 from fleetward.base.db import RowId, Timestamp, Tx, metadata
-from fleetward.features.attestation.model import Appraisal, AttestationKey, Reason, Reference
+from fleetward.features.attestation.model import Appraisal, AttestationKey, Reason, ReasonCode, Reference
 from fleetward.wire.event_log import Measured
+
+MAX_OPEN = 4
+
+
+class ChallengeKind(StrEnum):
+    ACTIVATION = "activation"
+    NONCE = "nonce"
+
 
 ek_anchors = sa.Table(
     "attestation_ek_anchors",
@@ -46,8 +55,9 @@ references = sa.Table(
     sa.Column("model", sa.String(64), primary_key=True),
     sa.Column("kind", sa.String(32), primary_key=True),
     sa.Column("digest", sa.String(64), primary_key=True),
-    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("version", sa.String(64), primary_key=True),
     sa.Column("added_at", Timestamp, nullable=False),
+    sa.Column("withdrawn_at", Timestamp, nullable=True),
 )
 appraisals = sa.Table(
     "attestation_appraisals",
@@ -81,34 +91,31 @@ def list_anchors(tx: Tx) -> list[sa.Row[Any]]:
     )
 
 
-def insert_challenge(tx: Tx, **values: Any) -> None:
-    tx.conn.execute(challenges.insert().values(created_at=tx.now, **values))
+def delete_anchor(tx: Tx, fingerprint: str) -> bool:
+    return tx.conn.execute(ek_anchors.delete().where(ek_anchors.c.fingerprint == fingerprint)).rowcount == 1
 
 
-def count_challenges(tx: Tx, device_id: str, kind: str) -> int:
-    """Return how many unexpired challenges of a kind a device has open."""
-    query = sa.select(sa.func.count()).where(
-        challenges.c.device == device_id, challenges.c.kind == kind, challenges.c.expires_at > tx.now
-    )
-    return tx.conn.execute(query).scalar_one()
+def insert_challenge(tx: Tx, kind: ChallengeKind, **values: Any) -> None:
+    tx.conn.execute(challenges.insert().values(created_at=tx.now, kind=kind.value, **values))
 
 
-def delete_oldest_challenge(tx: Tx, device_id: str, kind: str) -> None:
-    oldest = (
+def make_room(tx: Tx, device_id: str, kind: ChallengeKind) -> None:
+    """Delete a device's oldest challenges of a kind, so that there is room for one more."""
+    own = (challenges.c.device == device_id, challenges.c.kind == kind.value)
+    kept = (
         sa.select(challenges.c.id)
-        .where(challenges.c.device == device_id, challenges.c.kind == kind)
-        .order_by(challenges.c.created_at)
-        .limit(1)
-        .scalar_subquery()
+        .where(*own)
+        .order_by(challenges.c.created_at.desc(), challenges.c.id)
+        .limit(MAX_OPEN - 1)
     )
-    tx.conn.execute(challenges.delete().where(challenges.c.id == oldest))
+    tx.conn.execute(challenges.delete().where(*own, challenges.c.id.not_in(kept)))
 
 
-def take_challenge(tx: Tx, challenge_id: str, kind: str) -> sa.Row[Any] | None:
+def take_challenge(tx: Tx, challenge_id: str, kind: ChallengeKind) -> sa.Row[Any] | None:
     """Return a challenge and delete it: each is used once, whatever comes of it."""
     row = tx.conn.execute(
         challenges.select()
-        .where(challenges.c.id == challenge_id, challenges.c.kind == kind)
+        .where(challenges.c.id == challenge_id, challenges.c.kind == kind.value)
         .with_for_update()
     ).one_or_none()
     if row is not None:
@@ -116,12 +123,17 @@ def take_challenge(tx: Tx, challenge_id: str, kind: str) -> sa.Row[Any] | None:
     return row
 
 
-def take_nonces(tx: Tx, device_id: str, kind: str) -> list[sa.Row[Any]]:
-    """Return a device's open nonces and delete them."""
-    query = challenges.select().where(challenges.c.device == device_id, challenges.c.kind == kind)
-    rows = list(tx.conn.execute(query.with_for_update()))
-    tx.conn.execute(challenges.delete().where(challenges.c.id.in_([row.id for row in rows])))
-    return rows
+def take_nonce(tx: Tx, device_id: str, kind: ChallengeKind, nonce: bytes) -> bool:
+    """Return whether this nonce was open for the device, and delete it."""
+    taken = tx.conn.execute(
+        challenges.delete().where(
+            challenges.c.device == device_id,
+            challenges.c.kind == kind.value,
+            challenges.c.nonce == nonce,
+            challenges.c.expires_at > tx.now,
+        )
+    )
+    return taken.rowcount == 1
 
 
 def delete_expired_challenges(tx: Tx) -> int:
@@ -153,23 +165,33 @@ def put_references(tx: Tx, found: Iterable[Reference]) -> int:
     for one in new:
         tx.conn.execute(
             references.insert().values(
-                model=one.model, kind=one.kind.value, digest=one.digest, version=one.version, added_at=tx.now
+                model=one.model,
+                kind=one.kind.value,
+                digest=one.digest,
+                version=one.version,
+                added_at=tx.now,
+                withdrawn_at=None,
             )
         )
     return len(new)
 
 
 def list_references(tx: Tx, models: tuple[str, ...]) -> list[Reference]:
-    query = references.select().where(references.c.model.in_(models)).order_by(references.c.added_at)
+    query = (
+        references.select()
+        .where(references.c.model.in_(models))
+        .order_by(references.c.added_at, references.c.kind, references.c.digest)
+    )
     return [
-        Reference(row.model, Measured(row.kind), row.digest, row.version) for row in tx.conn.execute(query)
+        Reference(row.model, Measured(row.kind), row.digest, row.version, row.withdrawn_at)
+        for row in tx.conn.execute(query)
     ]
 
 
-def delete_references(tx: Tx, model: str, version: str) -> int:
-    return tx.conn.execute(
-        references.delete().where(references.c.model == model, references.c.version == version)
-    ).rowcount
+def withdraw_reference(tx: Tx, one: Reference) -> bool:
+    """Mark a reference as withdrawn; return whether it was not before."""
+    query = references.update().where(*_is(one), references.c.withdrawn_at.is_(None))
+    return tx.conn.execute(query.values(withdrawn_at=tx.now)).rowcount == 1
 
 
 def insert_appraisal(tx: Tx, verdict: Appraisal, *, keep: int) -> None:
@@ -199,6 +221,11 @@ def insert_appraisal(tx: Tx, verdict: Appraisal, *, keep: int) -> None:
     )
 
 
+def count_appraisals(tx: Tx, device_id: str, since: datetime) -> int:
+    query = sa.select(sa.func.count()).where(appraisals.c.device == device_id, appraisals.c.at > since)
+    return tx.conn.execute(query).scalar_one()
+
+
 def list_appraisals(tx: Tx, device_id: str, *, limit: int) -> list[Appraisal]:
     query = (
         appraisals.select()
@@ -210,22 +237,26 @@ def list_appraisals(tx: Tx, device_id: str, *, limit: int) -> list[Appraisal]:
 
 
 def _has_reference(tx: Tx, one: Reference) -> bool:
-    query = references.select().where(
-        references.c.model == one.model,
-        references.c.kind == one.kind.value,
-        references.c.digest == one.digest,
+    return tx.conn.execute(references.select().where(*_is(one))).first() is not None
+
+
+def _is(one: Reference) -> tuple[sa.ColumnElement[bool], ...]:
+    columns = references.c
+    return (
+        columns.model == one.model,
+        columns.kind == one.kind.value,
+        columns.digest == one.digest,
+        columns.version == one.version,
     )
-    return tx.conn.execute(query).first() is not None
 
 
 def _as_appraisal(row: sa.Row[Any]) -> Appraisal:
-    at: datetime = row.at
     return Appraisal(
         device_id=row.device,
-        at=at,
+        at=row.at,
         good=bool(row.good),
         expires_at=row.expires_at,
-        reasons=tuple(Reason(code, message) for code, message in json.loads(row.reasons)),
+        reasons=tuple(Reason(ReasonCode(code), text) for code, text in json.loads(row.reasons)),
         firmware_version=row.firmware_version,
         reset_count=row.reset_count,
         restart_count=row.restart_count,

@@ -48,7 +48,8 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("version", sa.String(64), nullable=False),
         sa.Column("added_at", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("model", "kind", "digest", name="pk_attestation_references"),
+        sa.Column("withdrawn_at", sa.BigInteger, nullable=True),
+        sa.PrimaryKeyConstraint("model", "kind", "digest", "version", name="pk_attestation_references"),
     )
     op.create_table(
         "attestation_appraisals",
