@@ -190,6 +190,19 @@ def watch(ctx: click.Context, device_id: str, as_json: bool) -> None:
         return
 
 
+@device.command()
+@click.argument("device_id", metavar="ID")
+@json_option
+@click.pass_context
+def view(ctx: click.Context, device_id: str, as_json: bool) -> None:
+    """Open a live view of ID: prints an address that works once, within 30 seconds."""
+    granted = connect(ctx).post(f"/devices/{device_id}/views")
+    if as_json:
+        print_json(granted)
+    else:
+        print_facts({"open": granted["url"], "until": granted["expires_at"], "view": granted["id"]})
+
+
 def _await_command(api: Api, device_id: str, sent: dict[str, Any], timeout_s: int) -> dict[str, Any]:
     import time  # noqa: PLC0415
 

@@ -14,6 +14,7 @@ from fleetward.base.clock import Clock
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.db import Database
 from fleetward.base.errors import KeyUnavailableError, UnauthenticatedError
+from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import BodyLimit, Edge, Principal, SecurityHeaders, add_error_handlers
 from fleetward.features.access.service import AdminTokenAuthenticator, read_admin_token
@@ -25,6 +26,9 @@ from fleetward.features.devices import http as devices_http
 from fleetward.features.enrollment import device_http as enrollment_device_http
 from fleetward.features.enrollment import http as enrollment_http
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
+from fleetward.features.media import http as media_http
+from fleetward.features.media.ports import MediaBus
+from fleetward.features.media.relay import MediaContext
 from fleetward.features.messaging import http as messaging_http
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.pki import http as pki_http
@@ -111,7 +115,10 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
 
 
 def build_console_app(
-    rooms: Rooms, messaging: MessagingContext, on_authorities: Callable[[list[x509.Certificate]], None]
+    rooms: Rooms,
+    messaging: MessagingContext,
+    media: MediaContext,
+    on_authorities: Callable[[list[x509.Certificate]], None],
 ) -> FastAPI:
     """Return the operators' application: the API under /api/v1, and what relying parties ask.
 
@@ -122,6 +129,7 @@ def build_console_app(
     token = read_admin_token(rooms.folder.admin_token)
     app.state.edge = Edge(rooms.db, AdminTokenAuthenticator(token, rooms.db))
     app.state.messaging = messaging
+    app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)
     for router in (
         audit_http.router,
@@ -132,9 +140,11 @@ def build_console_app(
         enrollment_http.router,
         messaging_http.router,
         updates_http.router,
+        media_http.router,
     ):
         app.include_router(router, prefix="/api/v1")
     app.include_router(pki_http.public_router)
+    app.include_router(media_http.page_router)
     app.add_middleware(
         BodyLimit,
         limits={"/api/v1/releases": _MAX_IMAGE_BYTES, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
@@ -143,15 +153,17 @@ def build_console_app(
     return app
 
 
-def build_devices_app(rooms: Rooms) -> FastAPI:
+def build_devices_app(rooms: Rooms, media: MediaContext) -> FastAPI:
     """Return the devices' application: nobody signs in, each route asks for a certificate or a claim."""
     app = _new_app("Fleetward devices", rooms, openapi_url=None)
     app.state.edge = Edge(rooms.db, _NobodySignsIn())
     app.state.enrollment = _enrollment(rooms, lambda _: None)
+    app.state.media = media
     for router in (
         enrollment_device_http.device_router,
         attestation_http.device_router,
         updates_device_http.device_router,
+        media_http.device_router,
         pki_http.public_router,
     ):
         app.include_router(router)
@@ -163,6 +175,13 @@ def build_devices_app(rooms: Rooms) -> FastAPI:
 def messaging_context(archive: Archive) -> MessagingContext:
     """Return what messaging's routes read from NATS."""
     return MessagingContext(telemetry=archive, watcher=archive, presence=archive)
+
+
+def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
+    """Return what the relay needs; views may be opened by our own pages, under any of our names."""
+    origins = frozenset(f"https://{name}:{rooms.ports.console}" for name in rooms.config.host_names)
+    longest = parse_duration(rooms.config.media.max_view, what="media.max_view")
+    return MediaContext(rooms.db, bus, origins, longest)
 
 
 def _new_app(title: str, rooms: Rooms, *, openapi_url: str | None) -> FastAPI:

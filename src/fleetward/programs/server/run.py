@@ -29,6 +29,7 @@ from fleetward.features.pki.model import identify_device
 from fleetward.features.updates import service as updates
 from fleetward.features.updates.metadata import refresh_due, repair
 from fleetward.migrations.runner import migrate
+from fleetward.outside.media.bus import NatsMediaBus
 from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.connection import NatsAddress
 from fleetward.outside.nats.credentials import ensure_nats_keys
@@ -38,6 +39,7 @@ from fleetward.programs.server.build import (
     build_console_app,
     build_devices_app,
     build_rooms,
+    media_context,
     messaging_context,
 )
 from fleetward.programs.server.guard import check_ports, hold_folder
@@ -152,8 +154,9 @@ async def _listen(stack: AsyncExitStack, rooms: Rooms, messaging: Messaging) -> 
     def on_authorities(found: Iterable[x509.Certificate]) -> None:
         add_authorities(devices_tls, found)
 
-    console = build_console_app(rooms, messaging_context(messaging.archive), on_authorities)
-    devices = build_devices_app(rooms)
+    media = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
+    console = build_console_app(rooms, messaging_context(messaging.archive), media, on_authorities)
+    devices = build_devices_app(rooms, media)
     throttle = RefusalThrottle()
     for name, app, port, context in (
         ("console", console, rooms.ports.console, console_tls),

@@ -1,0 +1,1 @@
+"""Live video of verified devices: tickets for viewers, and the relay."""

@@ -1,0 +1,118 @@
+"""The relay's bus on core NATS: `media.<device>.data` and `.attendance`, `fleet.session.ended.<device>`.
+
+Nothing is stored: who is not there misses it, and who is too slow is ended, never waited for.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from fleetward.base.errors import InvalidInputError
+from fleetward.base.logging import get_logger
+from fleetward.features.media.ports import OnAttendance
+from fleetward.wire.fmp4 import Kind, Segment
+from fleetward.wire.media import Attendance, parse_attendance, render
+
+log = get_logger("media")
+
+# Two seconds at 15 frames a second, a segment each.
+_MAX_WAITING = 30
+ENDED_SUBJECT = "fleet.session.ended"
+
+
+class NatsMediaBus:
+    """Implements `MediaBus` over one connection."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def publish(self, device_id: str, segment: Segment) -> None:
+        await self._client.publish(f"media.{device_id}.data", segment.kind.value + segment.content)
+
+    @asynccontextmanager
+    async def watch(self, device_id: str) -> AsyncIterator[AsyncIterator[Segment]]:
+        waiting: asyncio.Queue[Segment | None] = asyncio.Queue()
+
+        async def receive(message: Msg) -> None:
+            if waiting.qsize() < _MAX_WAITING:
+                waiting.put_nowait(Segment(Kind(message.data[:1]), message.data[1:]))
+            elif waiting.qsize() == _MAX_WAITING:
+                waiting.put_nowait(None)
+
+        subscription = await self._client.subscribe(f"media.{device_id}.data", cb=receive)
+        try:
+            yield _drain(waiting)
+        finally:
+            await subscription.unsubscribe()
+
+    @asynccontextmanager
+    async def attend(self, device_id: str, handler: OnAttendance) -> AsyncIterator[None]:
+        running: set[asyncio.Task[None]] = set()
+
+        async def answer(message: Msg) -> None:
+            try:
+                found = await handler(parse_attendance(message.data))
+            except InvalidInputError as error:
+                log.warning("attendance_unreadable", reason=error.message)
+                return
+            if message.reply:
+                await message.respond(found or b"")
+
+        async def receive(message: Msg) -> None:
+            task = asyncio.create_task(
+                answer(message)
+            )  # one that waits for the camera must not hold up others
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        subscription = await self._client.subscribe(f"media.{device_id}.attendance", cb=receive)
+        try:
+            yield
+        finally:
+            await subscription.unsubscribe()
+            for task in running:
+                task.cancel()
+
+    async def join(self, device_id: str, viewer: str, timeout_s: float) -> bytes | None:
+        content = render(Attendance("join", viewer))
+        try:
+            answer = await self._client.request(f"media.{device_id}.attendance", content, timeout=timeout_s)
+        except (NoRespondersError, NatsTimeoutError):
+            return None
+        return answer.data or None
+
+    async def tell(self, device_id: str, attendance: Attendance) -> None:
+        await self._client.publish(f"media.{device_id}.attendance", render(attendance))
+
+    @asynccontextmanager
+    async def until_ended(self, device_id: str) -> AsyncIterator[Awaitable[str]]:
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def receive(message: Msg) -> None:
+            if not ended.done():
+                ended.set_result(_reason_of(message.data))
+
+        subscription = await self._client.subscribe(f"{ENDED_SUBJECT}.{device_id}", cb=receive)
+        try:
+            yield ended
+        finally:
+            await subscription.unsubscribe()
+
+
+async def _drain(waiting: "asyncio.Queue[Segment | None]") -> AsyncIterator[Segment]:
+    while (segment := await waiting.get()) is not None:
+        yield segment
+
+
+def _reason_of(content: bytes) -> str:
+    """Return why a session ended; the message is our own, and only its text is shown."""
+    try:
+        return str(json.loads(content)["reason"])[:100]
+    except (ValueError, KeyError, TypeError):
+        return "it was ended"
