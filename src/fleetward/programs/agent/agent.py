@@ -23,6 +23,7 @@ from fleetward.programs.agent.parts import Parts
 from fleetward.programs.agent.session import Session
 from fleetward.programs.agent.shadow import Shadow
 from fleetward.programs.agent.updating import Updating
+from fleetward.programs.agent.video import VideoLine
 from fleetward.wire.command import Command
 from fleetward.wire.mqtt_topics import TopicKind
 
@@ -63,6 +64,7 @@ class Agent:
         self._attester: Attester | None = None
         self._updating: Updating | None = None
         self._keys_trouble = ""
+        self._video = None if config.video is None else VideoLine(parts, config.video, self._live)
         self._health: Timer | None = None
         self._forwarded: dict[str, tuple[float, int]] = {}
         self._application = "unknown"
@@ -83,11 +85,15 @@ class Agent:
         self._beat()
         self._write_status()
         self._open_keys()
+        if self._video is not None:
+            self._video.start()
 
     def stop(self) -> None:
         """Close everything in good order, within two seconds."""
         self._parts.log.info("agent_stopped", reboot=self.is_reboot_wanted)
         self._parts.log.forward = None
+        if self._video is not None:
+            self._video.stop()
         self._inbox.close()
         self._session.close()
         self._parts.http.close()
@@ -143,6 +149,8 @@ class Agent:
 
     def _on_switch(self, identity: TlsIdentity) -> None:
         self._session.connect(identity)
+        if self._video is not None:
+            self._video.switch()
         if self._attester is not None:
             self._attester.consider()
 
