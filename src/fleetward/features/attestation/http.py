@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from fleetward.base.clock import render_time
+from fleetward.base.errors import InvalidInputError
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.attestation import service
-from fleetward.features.attestation.model import Appraisal
+from fleetward.features.attestation.model import Appraisal, EvidenceRefusedError, ReasonCode, Reference
 from fleetward.features.devices.peer import Peer
 from fleetward.wire.event_log import Measured
 from fleetward.wire.evidence import (
@@ -42,12 +45,12 @@ class BootReferenceBody(BaseModel):
 
     kind: Measured
     digest: str
-    version: str = ""
+    version: str = Field(default="", max_length=64)
 
 
 @dataclass(frozen=True)
 class ReasonView:
-    code: str
+    code: ReasonCode
     message: str
 
 
@@ -65,13 +68,17 @@ class AppraisalView:
 @dataclass(frozen=True)
 class ReferenceView:
     model: str
-    kind: str
+    kind: Measured
     digest: str
     version: str
+    withdrawn_at: str | None
 
 
 @dataclass(frozen=True)
 class AnchorView:
+    """`fingerprint` is the certificate's SHA-256, hexadecimal."""
+
+    fingerprint: str
     subject: str
     not_after: str
 
@@ -96,9 +103,15 @@ def issue_nonce(db: Db, peer: Peer) -> Response:
 @device_router.post(EVIDENCE_PATH)
 def appraise(db: Db, peer: Peer, body: Annotated[bytes, Depends(read_body)]) -> Response:
     """Appraise a quote and its event log; the answer is the verdict, good or bad."""
-    evidence = parse_evidence(body)
-    with db.write(f"device:{peer.device.id}") as tx:
-        verdict = service.appraise(tx, peer.device.id, evidence)
+    actor = f"device:{peer.device.id}"
+    try:
+        evidence = parse_evidence(body)
+        with db.write(actor) as tx:
+            verdict = service.appraise(tx, peer.device.id, evidence)
+    except (InvalidInputError, EvidenceRefusedError) as error:
+        with db.write(actor) as tx:
+            service.record_refusal(tx, peer.device.id, error)
+        raise
     reasons = [{"code": reason.code, "message": reason.message} for reason in verdict.reasons]
     answer = AppraisalAnswer(verdict.good, render_time(verdict.expires_at), reasons)
     return Response(render_answer(answer), media_type=_JSON)
@@ -116,9 +129,9 @@ def list_appraisals(
 def list_references(
     db: Db, model_id: str, _principal: Annotated[Principal, requires("attestation.read")]
 ) -> list[ReferenceView]:
+    """What devices of a model may measure; those with model `*` hold for all models."""
     with db.read() as tx:
-        found = service.list_references(tx, model_id)
-    return [ReferenceView(one.model, one.kind.value, one.digest, one.version) for one in found]
+        return [_view_reference(one) for one in service.list_references(tx, model_id)]
 
 
 @router.post("/models/{model_id}/references", status_code=201)
@@ -129,15 +142,24 @@ def add_boot_reference(
     principal: Annotated[Principal, requires("attestation.manage")],
 ) -> ReferenceView:
     with db.write(principal.actor) as tx:
-        service.add_boot_reference(tx, body.kind, body.digest, body.version, model_id=model_id)
-    return ReferenceView(model_id, body.kind.value, body.digest, body.version)
+        added = service.add_boot_reference(tx, body.kind, body.digest, body.version, model_id=model_id)
+        return _view_reference(added)
+
+
+@router.post("/models/{model_id}/references/{digest}/withdraw")
+def withdraw_reference(
+    db: Db, model_id: str, digest: str, principal: Annotated[Principal, requires("attestation.manage")]
+) -> list[ReferenceView]:
+    """Accept a digest no longer; model `*` for one that holds for all models. Returns what remains known."""
+    with db.write(principal.actor) as tx:
+        service.withdraw_digest(tx, model_id, digest)
+        return [_view_reference(one) for one in service.list_references(tx, model_id)]
 
 
 @router.get("/attestation/ek-roots")
 def list_ek_roots(db: Db, _principal: Annotated[Principal, requires("attestation.read")]) -> list[AnchorView]:
     with db.read() as tx:
-        found = service.list_ek_anchors(tx)
-    return [AnchorView(one.subject.rfc4514_string(), render_time(one.not_valid_after_utc)) for one in found]
+        return [_view_anchor(one) for one in service.list_ek_anchors(tx)]
 
 
 @router.post("/attestation/ek-roots", status_code=201)
@@ -146,6 +168,16 @@ def add_ek_roots(
 ) -> Added:
     with db.write(principal.actor) as tx:
         return Added(service.add_ek_anchors(tx, body.pem.encode()))
+
+
+@router.post("/attestation/ek-roots/{fingerprint}/withdraw")
+def withdraw_ek_root(
+    db: Db, fingerprint: str, principal: Annotated[Principal, requires("attestation.manage")]
+) -> list[AnchorView]:
+    """Trust a vendor's certificate no longer; returns those still trusted."""
+    with db.write(principal.actor) as tx:
+        service.withdraw_ek_anchor(tx, fingerprint)
+        return [_view_anchor(one) for one in service.list_ek_anchors(tx)]
 
 
 def _view(one: Appraisal) -> AppraisalView:
@@ -157,4 +189,17 @@ def _view(one: Appraisal) -> AppraisalView:
         firmware_version=one.firmware_version,
         reset_count=one.reset_count,
         restart_count=one.restart_count,
+    )
+
+
+def _view_reference(one: Reference) -> ReferenceView:
+    withdrawn_at = None if one.withdrawn_at is None else render_time(one.withdrawn_at)
+    return ReferenceView(one.model, one.kind, one.digest, one.version, withdrawn_at)
+
+
+def _view_anchor(one: x509.Certificate) -> AnchorView:
+    return AnchorView(
+        fingerprint=one.fingerprint(hashes.SHA256()).hex(),
+        subject=one.subject.rfc4514_string(),
+        not_after=render_time(one.not_valid_after_utc),
     )

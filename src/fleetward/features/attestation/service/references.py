@@ -27,8 +27,10 @@ def add_reference(tx: Tx, model_id: str, version: str, values: ReferenceValues) 
 
 def add_boot_reference(
     tx: Tx, kind: Measured, digest: str, version: str, *, model_id: str = EVERY_MODEL
-) -> None:
-    """Allow a boot stage, or pinned keys, by digest. What was withdrawn stays so.
+) -> Reference:
+    """Allow a boot stage, or pinned keys, by digest; return what holds now.
+
+    A digest that was withdrawn stays so, under whatever version it comes back.
 
     Raises:
         InvalidInputError: not one of these kinds, or not a SHA-256 in hexadecimal.
@@ -40,7 +42,13 @@ def add_boot_reference(
         raise InvalidInputError(f"reference: expected a SHA-256 in hexadecimal, found {digest[:80]!r}")
     if model_id != EVERY_MODEL:
         devices.get_model(tx, model_id)
-    _put(tx, [Reference(model_id, kind, digest, version)])
+    known = [one for one in store.list_references(tx, (model_id,)) if (one.kind, one.digest) == (kind, digest)]
+    withdrawn = next((one for one in known if one.withdrawn_at is not None), None)
+    if withdrawn is not None:
+        return withdrawn
+    added = Reference(model_id, kind, digest, version)
+    _put(tx, [added])
+    return added
 
 
 def list_references(tx: Tx, model_id: str) -> list[Reference]:
