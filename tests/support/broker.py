@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import CertificateSigningRequestBuilder, Name
 
 from fleetward.base.clock import SystemClock
-from fleetward.base.db import Database
-from fleetward.base.events import Event, list_events
-from fleetward.features.attestation import service as attestation
+from fleetward.base.db import Database, Tx
+from fleetward.base.events import Event, emit, list_events
+from fleetward.features.attestation import store as appraisals
 from fleetward.features.attestation.model import Appraisal
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import ENDED, AttestationPolicy, DeviceState, KeyTier, Model
@@ -53,6 +53,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.tasks: list[asyncio.Task[Any]] = []
         self._thread = threading.Thread(target=self.loop.run_forever, name="test-loop", daemon=True)
         self._thread.start()
 
@@ -168,9 +169,7 @@ class Rig:
     def appraise(self, device: str, *, lifetime: timedelta, is_good: bool = True) -> datetime:
         """Record an appraisal as attestation would, and return its end."""
         with self.db.write(f"device:{device}") as tx:
-            end = tx.now + lifetime
-            attestation._record(tx, Appraisal(device, tx.now, is_good, end))
-        return end
+            return record_appraisal(tx, device, lifetime, is_good=is_good)
 
     def transition(self, device: str, to: DeviceState) -> None:
         """Move a device as an operator would; its end revokes its certificates."""
@@ -260,6 +259,16 @@ class Subscriber:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
+
+
+def record_appraisal(tx: Tx, device: str, lifetime: timedelta, *, is_good: bool = True) -> datetime:
+    """Record an appraisal and tell of it, as attestation does; return its end."""
+    end = tx.now + lifetime
+    appraisals.insert_appraisal(tx, Appraisal(device, tx.now, is_good, end), keep=10)
+    emit(tx, "attestation.appraised" if is_good else "attestation.failed", "An appraisal.", device=device)
+    if is_good:
+        devices.record_good_appraisal(tx, device)
+    return end
 
 
 def wait_for(find: Callable[[], T], *, timeout_s: float = 20) -> T:

