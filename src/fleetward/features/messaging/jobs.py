@@ -13,6 +13,7 @@ from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import AdmissionRecord, CommandRecord, Shadow
+from fleetward.features.messaging.service.reports import is_told, record_firmware, record_told
 from fleetward.wire.command import CommandResult, parse_result
 from fleetward.wire.mqtt_topics import Topic, TopicKind
 from fleetward.wire.shadow import Reported, parse_reported
@@ -131,9 +132,10 @@ def take_in(
                 readings.append(TakenReading(message, parse_reading(message.unverified_payload, what=what)))
         except InvalidInputError as error:
             refuse(message, error.message)
-    if not reports and not results:
+    told = [one for one in readings if one.message.topic.kind is TopicKind.LOG and is_told(one.reading)]
+    if not reports and not results and not told:
         return TakenIn(readings, [], [])
-    shadows, answered = _write_states(db, reports, results)
+    shadows, answered = _write_states(db, reports, results, told)
     return TakenIn(readings, shadows, answered)
 
 
@@ -171,6 +173,7 @@ def _write_states(
     db: Database,
     reports: list[tuple[DeviceMessage, Reported]],
     results: list[tuple[DeviceMessage, CommandResult]],
+    told: list[TakenReading],
 ) -> tuple[list[Shadow], list[tuple[str, int]]]:
     shadows: list[Shadow] = []
     answered: list[tuple[str, int]] = []
@@ -179,8 +182,11 @@ def _write_states(
             shadow = service.record_reported(tx, message.topic.device, reported, message.received_at)
             if shadow is not None:
                 shadows.append(shadow)
+                record_firmware(tx, shadow)
         for message, result in results:
             device, number = message.topic.device, int(message.topic.name)
             if service.record_result(tx, device, number, result):
                 answered.append((device, number))
+        for one in told:
+            record_told(tx, one.message.topic.device, one.reading)
     return shadows, answered
