@@ -16,11 +16,10 @@ from fleetward.base.db import Database
 from fleetward.features.enrollment import service
 from fleetward.features.pki.ceremony import ensure_server_certificate
 from fleetward.features.pki.service import PkiContext
-from fleetward.migrations.runner import migrate
 from fleetward.programs.server.tls import TlsRefusal, add_authorities, devices_context
 from fleetward.wire import est
 from support.authority import Authority
-from support.enrollment import add_model, events_of, make_app, make_pki
+from support.enrollment import add_model, events_of, make_app, make_pki, sqlite_in
 from support.https import serving
 
 needs_strongswan = pytest.mark.skipif(not shutil.which("pki"), reason="strongswan-pki is not installed")
@@ -44,8 +43,11 @@ class Server(NamedTuple):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    db = Database(f"sqlite:///{tmp_path / 'db.sqlite3'}", SystemClock())
-    migrate(db)
+    with sqlite_in(tmp_path, SystemClock()) as db:
+        yield from _serve(tmp_path, db)
+
+
+def _serve(tmp_path: Path, db: Database) -> Iterator[Server]:
     add_model(db)
     pki = make_pki(tmp_path, db)
     ensure_server_certificate(tmp_path, pki.server_ca, ["localhost", "127.0.0.1"], db.clock.now())
@@ -55,7 +57,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
     with serving(app, context, refused.append) as port:
         ca_file = tmp_path / "ca" / "ca-bundle.pem"
         yield Server(f"https://localhost:{port}", ca_file, tmp_path, db, pki, context, refused)
-    db.close()
 
 
 def run(*command: str | Path, stdin: bytes | None = None) -> bytes:

@@ -24,10 +24,8 @@ from starlette.websockets import WebSocket
 from websockets.sync.client import connect
 
 from fleetward.base.clock import SystemClock
-from fleetward.base.db import Database
 from fleetward.base.throttle import RefusalThrottle
 from fleetward.base.web import peer_certificate
-from fleetward.migrations.runner import migrate
 from fleetward.programs.server.tls import (
     TlsRefusal,
     TlsRefusals,
@@ -37,7 +35,7 @@ from fleetward.programs.server.tls import (
 )
 from support.authority import LIFETIME, Authority
 from support.clock import ManualClock
-from support.enrollment import events_of
+from support.enrollment import events_of, sqlite_in
 from support.https import serving
 
 NOW = SystemClock().now()
@@ -173,15 +171,13 @@ def test_plaintext_is_refused_by_name(listener: Listener, first_bytes: bytes, re
 
 
 def test_a_refused_handshake_becomes_one_event(tmp_path: Path, clock: ManualClock) -> None:
-    db = Database(f"sqlite:///{tmp_path / 'db.sqlite3'}", clock)
-    migrate(db)
-    refusals = TlsRefusals(db, RefusalThrottle(), listener="devices")
-    for _ in range(5):
-        refusals(TlsRefusal("legacy_tls", "192.0.2.7"))
-    refusals(TlsRefusal("certificate_expired", "192.0.2.7"))
-    refusals.close()
-    found = events_of(db, "tls.refused")
-    db.close()
+    with sqlite_in(tmp_path, clock) as db:
+        refusals = TlsRefusals(db, RefusalThrottle(), listener="devices")
+        for _ in range(5):
+            refusals(TlsRefusal("legacy_tls", "192.0.2.7"))
+        refusals(TlsRefusal("certificate_expired", "192.0.2.7"))
+        refusals.close()
+        found = events_of(db, "tls.refused")
     assert [event.details["reason"] for event in found] == ["legacy_tls", "certificate_expired"]
     assert (
         found[0].message == "The devices port refused a client at 192.0.2.7: it speaks a TLS older than 1.2."

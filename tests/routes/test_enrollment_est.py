@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from fleetward.wire import est, signed_time
 from support.asgi import AsgiClient
 from support.authority import Authority, make_certificate
 from support.clock import ManualClock
-from support.enrollment import Keypair, WithPeer, add_model, events_of, make_app, make_pki
+from support.enrollment import Keypair, WithPeer, add_model, events_of, make_app, make_pki, sqlite_in
 
 EST = "/.well-known/est"
 OPERATOR = {"Authorization": "Bearer operator"}
@@ -52,6 +53,12 @@ class House(NamedTuple):
 
 def body_of(csr: x509.CertificateSigningRequest) -> bytes:
     return est.render_csr(csr.public_bytes(Encoding.DER))
+
+
+@pytest.fixture
+def db(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
+    with sqlite_in(tmp_path, clock) as database:
+        yield database
 
 
 @pytest.fixture

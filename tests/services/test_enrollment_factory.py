@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,19 @@ from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import HardwareIdentity, HardwareKind
 from fleetward.features.enrollment import service
 from fleetward.features.enrollment.model import fingerprint_of, parse_factory
+from fleetward.outside.keys.tpm import TpmKeyStore
 from fleetward.programs.cli.factory import factory
 from support.authority import Authority, make_certificate
-from support.enrollment import Keypair, add_model
+from support.clock import ManualClock
+from support.enrollment import Keypair, add_model, sqlite_in
+from support.swtpm import running_swtpm
+
+
+@pytest.fixture
+def db(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
+    with sqlite_in(tmp_path, clock) as database:
+        yield database
+
 
 MAKER = Authority("maker")
 
@@ -131,20 +141,22 @@ def test_no_device_at_all_is_refused(tmp_path: Path) -> None:
         provision(tmp_path)
 
 
-@pytest.mark.skipif(not shutil.which("swtpm_setup"), reason="swtpm-tools is not installed")
-def test_the_certificate_of_a_tpms_endorsement_key_names_the_chip(db: Database, tmp_path: Path) -> None:
-    """`swtpm_setup` plays the chip maker."""
+def test_a_live_tpm_and_its_certificate_file_name_the_same_chip(db: Database, tmp_path: Path) -> None:
     add_model(db)
-    state = tmp_path / "tpm"
-    state.mkdir()
-    setup = ["swtpm_setup", "--tpm2", "--tpmstate", str(state), "--createek", "--create-ek-cert", "--lock-nvram",
-             "--write-ek-cert-files", str(state)]  # fmt: skip
-    subprocess.run(setup, check=True, capture_output=True, timeout=120)
-    [certificate_file] = sorted(state.glob("ek-rsa*.crt"))
-    report = provision(tmp_path, "--ek", certificate_file, "--id", "cam-1")
-    assert take(db, report).devices == 1
-    found = x509.load_der_x509_certificate(certificate_file.read_bytes())
+    with running_swtpm(tmp_path / "chip") as chip:
+        by_tcti = provision(tmp_path, "--tcti", chip.tcti, "--id", "cam-1", "--batch", "b")
+        [der] = TpmKeyStore(chip.tcti, tmp_path / "blobs").ek_certificate_chain()
+    first_rows = Path(by_tcti["manifest"]).read_bytes().splitlines()[1:]
+    (tmp_path / "cam-1.ek").write_bytes(der)
+    by_file = provision(tmp_path, "--ek", tmp_path / "cam-1.ek", "--batch", "b")
+    assert Path(by_file["manifest"]).read_bytes().splitlines()[1:] == first_rows
+    assert take(db, by_file).devices == 1
     with db.read() as tx:
-        device = devices.find_by_hardware(tx, fingerprint_of(found))
+        device = devices.find_by_hardware(tx, fingerprint_of(x509.load_der_x509_certificate(der)))
     assert device is not None
     assert device.id == "cam-1"
+
+
+def test_a_live_tpm_needs_its_devices_name(tmp_path: Path) -> None:
+    with running_swtpm(tmp_path / "chip") as chip, pytest.raises(InvalidInputError, match="device id"):
+        provision(tmp_path, "--tcti", chip.tcti)

@@ -29,7 +29,6 @@ from fleetward.features.devices.model import (
 from fleetward.features.enrollment import device as d
 from fleetward.features.enrollment import service
 from fleetward.features.enrollment.model import fingerprint_of
-from fleetward.migrations.runner import migrate
 from fleetward.outside.keys.tpm import TpmKeyStore
 from fleetward.wire import enroll, est
 from fleetward.wire.event_log import LogEntry, Measured, make_entry
@@ -37,7 +36,7 @@ from fleetward.wire.evidence import parse_evidence
 from support.asgi import AsgiClient
 from support.clock import ManualClock
 from support.enrolling import Device, Disk, sign_csr
-from support.enrollment import WithPeer, add_model, events_of, make_app, make_pki
+from support.enrollment import WithPeer, add_model, events_of, make_app, make_pki, sqlite_in
 from support.swtpm import Swtpm, running_swtpm
 
 HOUR = timedelta(hours=1)
@@ -112,18 +111,21 @@ def tpm(chip: Swtpm, tmp_path: Path) -> TpmKeyStore:
 @pytest.fixture
 def house(chip: Swtpm, tmp_path: Path) -> Iterator[House]:
     clock = ManualClock(SystemClock().now())  # the chip was certified today
-    db = Database(f"sqlite:///{tmp_path / 'db.sqlite3'}", clock)
-    migrate(db)
-    pki = make_pki(tmp_path, db)
+    with sqlite_in(tmp_path, clock) as db:
+        yield furnish(db, chip, tmp_path, clock)
+
+
+def furnish(db: Database, chip: Swtpm, folder: Path, clock: ManualClock) -> House:
+    """A platform that trusts the chip's maker, with one model that demands a TPM and good evidence."""
+    pki = make_pki(folder, db)
     add_model(db, "cam", attestation=AttestationPolicy.REQUIRED, min_tier=KeyTier.TPM)
     with db.write("operator:test") as tx:
         attestation.add_ek_anchors(tx, chip.vendor_root.read_bytes() + chip.vendor_issuer.read_bytes())
         attestation.add_boot_reference(tx, Measured.BOOT_STAGE, BOOT.hex(), "1")
         attestation.add_boot_reference(tx, Measured.PINNED_KEYS, KEYS.hex(), "1")
         attestation.add_reference(tx, "cam", "1.0.0", ReferenceValues(IMAGE.hex(), MANIFEST.hex()))
-    tls = WithPeer(make_app(tmp_path, db, pki))
-    yield House(AsgiClient(tls), tls, db, clock, pki.root.public_bytes(Encoding.PEM))
-    db.close()
+    tls = WithPeer(make_app(folder, db, pki))
+    return House(AsgiClient(tls), tls, db, clock, pki.root.public_bytes(Encoding.PEM))
 
 
 def ship(house: House, tpm: TpmKeyStore, device_id: str = "cam-1") -> None:
@@ -167,7 +169,8 @@ def test_a_shipped_chip_enrolls_without_a_claim_and_renews(house: House, tpm: Tp
     device.tell(d.Connected("device-2"))
     assert tpm.list_labels() == ["device-2"]
     lanes = [event.details["lane"] for event in events_of(house.db, "enrollment.completed")]
-    assert lanes == ["tpm-enroll", "tpm-renew"]
+    assert lanes == ["tpm-enroll"]
+    assert len(events_of(house.db, "certificate.issued")) == 2
 
 
 def test_a_claim_ties_an_unknown_chip_to_its_device(house: House, tpm: TpmKeyStore) -> None:

@@ -1,10 +1,11 @@
 """A platform's enrollment without its processes: a CA in a folder, an app over a database."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.errors import UnauthenticatedError
 from fleetward.base.events import Event, list_events
@@ -25,9 +27,19 @@ from fleetward.features.enrollment.http import device_router, router
 from fleetward.features.pki.ceremony import create_hierarchy, load_ca, load_root, load_time_signer
 from fleetward.features.pki.profiles import RevocationUrls
 from fleetward.features.pki.service import PkiContext
+from fleetward.migrations.runner import migrate
 
 TRUST_DOMAIN = "fleet.test"
 Name = tuple[x509.ObjectIdentifier, str]
+
+
+@contextmanager
+def sqlite_in(folder: Path, clock: Clock) -> Iterator[Database]:
+    """A migrated SQLite alone, where no test is about what differs between databases."""
+    db = Database(f"sqlite:///{folder / 'db.sqlite3'}", clock)
+    migrate(db)
+    yield db
+    db.close()
 
 
 def make_pki(folder: Path, db: Database) -> PkiContext:
@@ -116,10 +128,3 @@ def add_model(db: Database, model_id: str = "cam", **rules: Any) -> None:
 def events_of(db: Database, kind: str) -> list[Event]:
     with db.read() as tx:
         return [event for event in list_events(tx) if event.kind == kind]
-
-
-def details_of(event: Event) -> Mapping[str, Any]:
-    return event.details
-
-
-Method = Literal["GET", "POST"]
