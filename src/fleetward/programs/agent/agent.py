@@ -27,7 +27,8 @@ from fleetward.programs.agent.video import VideoLine
 from fleetward.wire.command import Command
 from fleetward.wire.mqtt_topics import TopicKind
 
-_STATUS_EVERY_S = 2.0
+_STATUS_EVERY_S = 10.0
+_STATUS_DELAY_S = 0.1
 _KEYS_PAUSE_S = 5.0
 _FORWARD_EVERY_S = 30.0
 _MAX_BATCHES = 4
@@ -66,12 +67,14 @@ class Agent:
         self._keys_trouble = ""
         self._video = None if config.video is None else VideoLine(parts, config.video, self._live)
         self._health: Timer | None = None
+        self._status_timer: Timer | None = None
         self._forwarded: dict[str, tuple[float, int]] = {}
         self._application = "unknown"
         parts.log.forward = lambda entry: parts.loop.post(lambda: self._forward(entry))
         self._session.run_command = self._run_command
         self._session.on_connected = self._on_connected
         self._session.on_refused = self._on_refused
+        self._session.on_change = self._on_change
         self._shadow.on_interval = lambda _seconds: self._beat()
 
     def start(self) -> None:
@@ -113,12 +116,12 @@ class Agent:
         attester = None
         if keys.chip is not None:
             attester = Attester(self._parts, keys.chip, self._live)
-            attester.on_verdict = self._session.connect_now
+            attester.on_verdict = self._on_verdict
         identity = Identity(
             self._parts, keys.store, keys.settings, None if attester is None else attester.prove
         )
         self._identity, self._attester = identity, attester
-        identity.on_switch = self._on_switch
+        identity.on_switch, identity.on_change = self._on_switch, self._on_change
         # A session before the first verdict would only be refused.
         self._session.may_connect = lambda: (
             identity.live() is not None and (attester is None or attester.last is not None)
@@ -153,6 +156,10 @@ class Agent:
             self._video.switch()
         if self._attester is not None:
             self._attester.consider()
+
+    def _on_verdict(self) -> None:
+        self._session.connect_now()
+        self._on_change()
 
     def _on_connected(self, label: str) -> None:
         if self._identity is not None:
@@ -198,6 +205,7 @@ class Agent:
         self._application = health
         if is_new:
             self._parts.log.info("application_health", health=health, reason=reason)
+            self._on_change()
         if self._updating is not None and (is_new or self._updating.is_on_trial):
             self._updating.report_health(is_healthy=health == "ok", reason=reason)
 
@@ -249,9 +257,18 @@ class Agent:
         self._forwarded[name] = (now_s, 0)
         self._session.put_reading(TopicKind.LOG, "", {**entry, "repeated": left_out} if left_out else entry)
 
-    def _write_status(self) -> None:
-        self._parts.loop.after(_STATUS_EVERY_S, self._write_status)
+    def _write_status(self, delay_s: float = 0.0) -> None:
+        """Write the status in `delay_s`, and from then on every ten seconds."""
+        if self._status_timer is not None:
+            self._status_timer.cancel()
+        if delay_s:
+            self._status_timer = self._parts.loop.after(delay_s, self._write_status)
+            return
         self._store_status("running")
+        self._status_timer = self._parts.loop.after(_STATUS_EVERY_S, self._write_status)
+
+    def _on_change(self) -> None:
+        self._write_status(_STATUS_DELAY_S)
 
     def _store_status(self, state: str) -> None:
         """Replace the status file. It is not worth an fsync: after a power cut it is written anew."""

@@ -1,5 +1,6 @@
 """`fleetward agent`: the device's side."""
 
+import fcntl
 import json
 import sys
 from pathlib import Path
@@ -48,9 +49,23 @@ def status(config_path: Path, as_json: bool) -> None:
         found = json.loads(config.status_file.read_bytes())
     except (OSError, ValueError):
         found = {"state": "never started", "device_id": config.device_id}
+    if found["state"] == "running" and not _is_running(config.state_dir / "agent.lock"):
+        found["state"] = "killed"
     if as_json:
         click.echo(json.dumps(found))
         return
     for name, value in found.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         click.echo(f"{name:>16}: {shown}")
+
+
+def _is_running(lock: Path) -> bool:
+    """Return whether an agent holds its lock; the kernel lets go of it however the agent ended."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

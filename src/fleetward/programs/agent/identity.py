@@ -38,6 +38,7 @@ class Identity:
 
     Attributes:
         on_switch: told the identity to connect with from now on.
+        on_change: told that something worth showing has changed.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Identity:
             CorruptDataError: the state file is not what this agent wrote.
         """
         self.on_switch: Callable[[TlsIdentity], None] = lambda _identity: None
+        self.on_change: Callable[[], None] = lambda: None
         self._parts = parts
         self._store = store
         self._prove_chip = prove_chip
@@ -128,6 +130,7 @@ class Identity:
                     self._last_failure = message
                 write = self._parts.log.info if name == "certificate_obtained" else self._parts.log.warning
                 write(name, reason=message)
+                self.on_change()
             case _:
                 self._is_busy = True
                 self._worker.submit(lambda: self._perform(command), lambda done: self._end(command, done))

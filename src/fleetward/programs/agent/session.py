@@ -33,6 +33,7 @@ class Session:
     Attributes:
         on_connected: told the label of the certificate the broker accepted.
         on_refused: told the label and why, each time a connection is not accepted.
+        on_change: told that the connection came or went, or that it was refused.
         run_command, apply_desired: perform what the platform wants.
         may_connect: while it says no, nothing is tried.
         last_refusal: why there is no connection; "" when there is one, or none was tried.
@@ -41,6 +42,7 @@ class Session:
     def __init__(self, parts: Parts, spool: Spool, *, commands: frozenset[str]) -> None:
         self.on_connected: Callable[[str], None] = lambda _label: None
         self.on_refused: Callable[[str, mqtt.Refused], None] = lambda _label, _refused: None
+        self.on_change: Callable[[], None] = lambda: None
         self.run_command: Callable[[Command], None] = lambda _command: None
         self.apply_desired: Callable[[d.ApplyDesired], None] = lambda _wanted: None
         self.may_connect: Callable[[], bool] = lambda: True
@@ -157,6 +159,7 @@ class Session:
                 self._spool.rewind()
                 self._act(self._machine.connected())
                 self.on_connected(identity.label)
+                self.on_change()
             case mqtt.Refused() as refused:
                 self._opening = None
                 self.last_refusal = refused.failure.reason
@@ -164,6 +167,7 @@ class Session:
                     "session_refused", reason=refused.failure.reason, is_policy=refused.is_policy
                 )
                 self.on_refused(identity.label, refused)
+                self.on_change()
                 self._retry_later()
             case _:
                 # A message may come before our thread has seen the connection accepted.
@@ -193,6 +197,7 @@ class Session:
                 self._open = None
                 self._window.disconnected()
                 self._parts.log.warning("session_lost", reason=reason)
+                self.on_change()
                 self._retry_later()
 
     def _receive(self, topic: str, payload: bytes) -> None:

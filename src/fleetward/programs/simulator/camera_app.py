@@ -17,7 +17,8 @@ import zipfile
 from collections.abc import Mapping
 
 PERIOD_S = float(os.environ.get("CAMERA_PERIOD_S", "2"))
-HEALTH_EVERY = 5
+HEALTH_EVERY = 2
+PATIENCE_S = 30.0
 
 
 def connect(path: str) -> socket.socket:
@@ -31,11 +32,15 @@ def connect(path: str) -> socket.socket:
     return agent
 
 
-def say(path: str, *notes: Mapping[str, object]) -> None:
-    """Hand notes to the agent; while it is away they are lost, as a sensor's readings are."""
-    with contextlib.suppress(OSError), contextlib.closing(connect(path)) as agent:
-        for note in notes:
-            agent.send(json.dumps(note).encode())
+def say(path: str, *notes: Mapping[str, object]) -> bool:
+    """Hand notes to the agent; return whether it was there. Else they are lost, as a missed reading is."""
+    try:
+        with contextlib.closing(connect(path)) as agent:
+            for note in notes:
+                agent.send(json.dumps(note).encode())
+    except OSError:
+        return False
+    return True
 
 
 def read_sensor(at: float) -> float:
@@ -52,9 +57,11 @@ def main() -> None:
     health: dict[str, object] = {"health": "ok"}
     if not release["is_healthy"]:
         health = {"health": "failing", "reason": "the lens driver does not answer"}
-    say(path, {"log": {"event": "camera_started", "version": release["version"]}})
-    say(path, {"report": {"camera": {"version": release["version"], "resolution": "640x480"}}})
-    count = 0
+    hello = {"log": {"event": "camera_started", "version": release["version"]}}
+    about = {"report": {"camera": {"version": release["version"], "resolution": "640x480"}}}
+    while not say(path, hello, about, health) and time.monotonic() - started < PATIENCE_S:
+        time.sleep(0.2)  # the agent starts beside us
+    count = 1
     while True:
         temperature = {"stream": "temperature", "value": {"celsius": read_sensor(time.monotonic() - started)}}
         say(path, temperature, *([health] if count % HEALTH_EVERY == 0 else []))
