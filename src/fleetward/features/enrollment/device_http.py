@@ -90,12 +90,11 @@ def simpleenroll(request: Request, body: RawBody) -> Response:
 @device_router.post(f"{est.PATH}/simplereenroll")
 def simplereenroll(request: Request, body: RawBody) -> Response:
     """The next certificate, by the current one (RFC 7030 section 4.2.2)."""
-    pki = pki_of(request)
-    with telling_refusals(request, said_id=_peer_id(request), lane=Lane.CERTIFICATE):
-        with edge_of(request).db.read() as tx:
-            peer = authenticate_peer(tx, pki, peer_certificate(request.scope))
+    pki, said_id = pki_of(request), _peer_id(request)
+    with telling_refusals(request, said_id=said_id, lane=Lane.CERTIFICATE):
         csr = est.parse_csr(body)
-        with edge_of(request).db.write(f"device:{peer.device.id}") as tx:
+        with edge_of(request).db.write(f"device:{said_id}") as tx:
+            peer = authenticate_peer(tx, pki, peer_certificate(request.scope))
             return _certificates([service.reenroll(tx, pki, peer, csr)])
 
 

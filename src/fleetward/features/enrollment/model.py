@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from fleetward.base.errors import ConflictError, ForbiddenError, InvalidInputError, UnauthenticatedError
 from fleetward.base.ids import render_duration
 from fleetward.features.devices.model import Device, HardwareIdentity, HardwareKind, KeyTier
-from fleetward.features.pki.model import CsrRefusedError, check_csr
+from fleetward.features.pki.model import CsrRefusedError
 from fleetward.wire.enroll import Purpose
 
 DEFAULT_CLAIM_LIFETIME = timedelta(hours=1)
@@ -38,6 +38,15 @@ class Lane(StrEnum):
     TPM_ENROLL = "tpm-enroll"
     TPM_RENEW = "tpm-renew"
     TPM_RECOVER = "tpm-recover"
+
+    @property
+    def is_renewal(self) -> bool:
+        return self in (Lane.CERTIFICATE, Lane.TPM_RENEW)
+
+    @property
+    def said(self) -> str:
+        """What the device was believed by, in words."""
+        return _LANE_SAID[self]
 
 
 class EnrollmentRefusedError(ForbiddenError):
@@ -173,8 +182,8 @@ def verify_request(
 ) -> ec.EllipticCurvePublicKey:
     """Return the key of a request that asks for nothing but a device certificate in this device's name.
 
-    1. Its key is P-256 and signed it. 2. The subject names this device or nothing. 3. So does the
-    SubjectAltName. 4. It asks for no CA.
+    1. Its key is P-256. 2. The subject names this device or nothing. 3. So does the SubjectAltName.
+    4. It asks for no CA. That the key signed the request was seen to where it was parsed.
 
     Args:
         identity_uri: the device's SPIFFE id, the only URI it may ask for.
@@ -182,7 +191,9 @@ def verify_request(
     Raises:
         CsrRefusedError: it asks for more; details hold the `reason`.
     """
-    key = check_csr(csr)
+    key = csr.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise _request_refused(device_id, "key_type", "a P-256 key", "another kind")
     _check_subject(csr.subject, device_id)
     try:
         requested = list(csr.extensions)
@@ -267,6 +278,15 @@ def claim_refused(device_id: str, reason: str, expected: str) -> ClaimRefusedErr
     )
 
 
+_LANE_SAID = {
+    Lane.CLAIM: "its operator's claim",
+    Lane.IDEVID: "its IDevID",
+    Lane.LISTED_KEY: "its factory's word",
+    Lane.CERTIFICATE: "its current certificate",
+    Lane.TPM_ENROLL: "its chip",
+    Lane.TPM_RENEW: "its chip and current certificate",
+    Lane.TPM_RECOVER: "its chip and good evidence",
+}
 _SAID = {
     "unknown": "unknown here",
     "foreign": "made for another device",

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fleetward.base.db import Timestamp, Tx, metadata
 from fleetward.features.enrollment.model import Attempt, ClaimRecord, Factory
@@ -98,16 +99,15 @@ def use_claim(tx: Tx, token_hash: str, key_fingerprint: str) -> bool:
     return result.rowcount == 1
 
 
-def insert_answer(
-    tx: Tx, device_id: str, key_fingerprint: str, certificate: bytes, not_after: datetime
-) -> None:
-    """Remember the certificate given for a key; earlier answers for it, and expired ones, go."""
-    is_obsolete = (answers.c.key_fingerprint == key_fingerprint) | (answers.c.not_after <= tx.now)
-    tx.conn.execute(answers.delete().where(answers.c.device_id == device_id, is_obsolete))
+def put_answer(tx: Tx, device_id: str, key_fingerprint: str, certificate: bytes, not_after: datetime) -> None:
+    """Remember the certificate given for a key in place of an earlier one; expired ones go."""
+    tx.conn.execute(answers.delete().where(answers.c.device_id == device_id, answers.c.not_after <= tx.now))
+    insert = sqlite.insert if tx.conn.dialect.name == "sqlite" else postgresql.insert
+    given = {"certificate": certificate, "not_after": not_after}
     tx.conn.execute(
-        answers.insert().values(
-            device_id=device_id, key_fingerprint=key_fingerprint, certificate=certificate, not_after=not_after
-        )
+        insert(answers)
+        .values(device_id=device_id, key_fingerprint=key_fingerprint, **given)
+        .on_conflict_do_update(index_elements=["device_id", "key_fingerprint"], set_=given)
     )
 
 

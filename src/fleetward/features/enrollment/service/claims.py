@@ -84,8 +84,9 @@ def redeem_claim(tx: Tx, token_hash: str, csr: x509.CertificateSigningRequest) -
         ClaimRefusedError: it was used for another key, or its certificate is gone.
     """
     key = fingerprint_of(csr)
+    is_first_use = store.use_claim(tx, token_hash, key)
     record = store.get_claim(tx, token_hash)
-    if store.use_claim(tx, token_hash, key):
+    if is_first_use:
         audit.append(tx, "claim.used", f"device:{record.device_id}", key=key)
         return None
     answered = find_answer(tx, record.device_id, csr) if record.used_by == key else None

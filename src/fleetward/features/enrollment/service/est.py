@@ -39,7 +39,7 @@ def enroll_by_claim(
     if answered is not None:
         return answered
     tier = tier_on_word_of_shipment(device.hardware, Lane.CLAIM, fingerprint_of(csr))
-    return issue(tx, context, device, csr, tier, Lane.CLAIM).certificate
+    return issue(tx, context, device, csr, tier, Lane.CLAIM)
 
 
 def enroll_by_idevid(
@@ -60,7 +60,7 @@ def enroll_by_idevid(
     check_may_enroll(device)
     check_csr(context, device.id, csr)
     tier = tier_on_word_of_shipment(device.hardware, Lane.IDEVID, fingerprint_of(csr))
-    return issue(tx, context, device, csr, tier, Lane.IDEVID).certificate
+    return issue(tx, context, device, csr, tier, Lane.IDEVID)
 
 
 def enroll_by_listed_key(
@@ -81,7 +81,7 @@ def enroll_by_listed_key(
     if answered is not None:
         return answered
     tier = tier_on_word_of_shipment(device.hardware, Lane.LISTED_KEY, key)
-    return issue(tx, context, device, csr, tier, Lane.LISTED_KEY).certificate
+    return issue(tx, context, device, csr, tier, Lane.LISTED_KEY)
 
 
 def reenroll(
@@ -97,7 +97,7 @@ def reenroll(
     check_may_renew_by_est(device)
     check_attestation_allows_renewal(tx, device)
     check_csr(context, device.id, csr)
-    return issue(tx, context, device, csr, device.tier or KeyTier.SOFTWARE, Lane.CERTIFICATE).certificate
+    return issue(tx, context, device, csr, device.tier or KeyTier.SOFTWARE, Lane.CERTIFICATE)
 
 
 def check_attestation_allows_renewal(tx: Tx, device: Device) -> None:

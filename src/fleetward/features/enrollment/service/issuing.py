@@ -7,12 +7,12 @@ from fleetward.base.db import Tx
 from fleetward.base.events import Severity, emit
 from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.model import Device, KeyTier
+from fleetward.features.devices.model import Device, DeviceState, KeyTier, check_tier
 from fleetward.features.enrollment import store
 from fleetward.features.enrollment.model import Lane, check_may_enroll, fingerprint_of, verify_request
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.model import render_spiffe_id
-from fleetward.features.pki.service import IssuedCertificate, PkiContext
+from fleetward.features.pki.service import PkiContext
 
 
 def check_csr(
@@ -29,31 +29,41 @@ def issue(
     csr: x509.CertificateSigningRequest,
     tier: KeyTier,
     lane: Lane,
-) -> IssuedCertificate:
+) -> x509.Certificate:
     """Issue a certificate for a request that was checked and authorised.
+
+    A renewal is told by pki's `certificate.issued` alone; it is routine, and there are many.
 
     Raises:
         KeyTierError: `tier` is under the model's floor, or under what the device had.
         EnrollmentRefusedError: the device's life has ended.
     """
     check_may_enroll(device)
-    devices.record_enrollment(tx, device.id, tier)
     model = devices.get_model(tx, device.model)
+    if device.tier is tier and device.state is not DeviceState.REGISTERED:
+        check_tier(device.id, model, device.tier, tier)
+    else:
+        devices.record_enrollment(tx, device.id, tier)
     issued = pki.issue_device_certificate(tx, context, device.id, csr, model.cert_lifetime)
-    store.insert_answer(
-        tx, device.id, fingerprint_of(csr), issued.der, issued.certificate.not_valid_after_utc
-    )
-    details = {"lane": lane.value, "tier": tier.value, "serial": f"{issued.serial:x}"}
+    if lane is not Lane.CERTIFICATE:
+        until = issued.certificate.not_valid_after_utc
+        store.put_answer(tx, device.id, fingerprint_of(csr), issued.der, until)
+    if not lane.is_renewal:
+        _tell(tx, device, issued.serial, tier, lane)
+    return issued.certificate
+
+
+def _tell(tx: Tx, device: Device, serial: int, tier: KeyTier, lane: Lane) -> None:
+    details = {"lane": lane.value, "tier": tier.value, "serial": f"{serial:x}"}
     audit.append(tx, "device.certified", f"device:{device.id}", **details)
     emit(
         tx,
         "enrollment.completed",
-        f"Device {device.id} obtained a certificate by {lane} for a key in {tier}.",
+        f"Device {device.id} obtained a certificate by {lane.said} for a key in {tier}.",
         device=device.id,
         severity=Severity.NOTICE,
         **details,
     )
-    return issued
 
 
 def find_answer(tx: Tx, device_id: str, csr: x509.CertificateSigningRequest) -> x509.Certificate | None:

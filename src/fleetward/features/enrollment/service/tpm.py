@@ -128,7 +128,7 @@ def finish_tpm(
     devices.bind_hardware(tx, device.id, HardwareIdentity(HardwareKind.TPM_EK, attempt.ek_fingerprint))
     attestation.bind_key(tx, activation.key)
     lane = _LANE_OF[attempt.purpose]
-    leaf = answered or issue(tx, context, device, csr, KeyTier.TPM, lane).certificate
+    leaf = answered or issue(tx, context, device, csr, KeyTier.TPM, lane)
     chain = (leaf, context.device_ca.certificate, *context.device_ca.chain)
     return TpmIssued(tuple(one.public_bytes(Encoding.DER) for one in chain))
 
