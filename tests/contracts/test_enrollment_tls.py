@@ -5,7 +5,7 @@ Guards `programs/server/tls.py` against upgrades of uvicorn, uvloop and CPython.
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,6 +26,7 @@ from websockets.sync.client import connect
 from fleetward.base.clock import SystemClock
 from fleetward.base.throttle import RefusalThrottle
 from fleetward.base.web import peer_certificate
+from fleetward.programs.server import tls
 from fleetward.programs.server.tls import (
     TlsRefusal,
     TlsRefusals,
@@ -102,6 +103,16 @@ def shake_hands(listener: Listener, context: ssl.SSLContext) -> None:
         secured.sendall(b"GET /who HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         while secured.recv(4096):
             pass
+
+
+def retry(ask_once: Callable[[], str]) -> str:
+    """Ask until the server has noticed who left."""
+    for _ in range(100):
+        try:
+            return ask_once()
+        except (httpx.TransportError, OSError):
+            continue
+    raise AssertionError("expected an answer, found none")
 
 
 def test_the_verified_certificate_reaches_http_and_websocket(listener: Listener) -> None:
@@ -189,6 +200,28 @@ def test_a_client_that_merely_leaves_is_not_refused(listener: Listener) -> None:
     socket.create_connection(("127.0.0.1", listener.port)).close()
     ask(listener, listener.client())
     assert listener.refused == []
+
+
+def test_a_client_that_never_asks_is_let_go(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "REQUEST_TIMEOUT_S", 0.2)
+    with (
+        socket.create_connection(("127.0.0.1", listener.port), timeout=20) as plain,
+        listener.client().wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        secured.sendall(b"GET /who HTTP/1.1\r\nHost: local")
+        assert secured.recv(100) == b""
+    with httpx.Client(verify=listener.client()) as client:
+        assert client.get(f"https://localhost:{listener.port}/who").text == "nobody"
+
+
+def test_one_address_cannot_take_all_handshakes(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "MAX_HANDSHAKES_PER_ADDRESS", 2)
+    idle = [socket.create_connection(("127.0.0.1", listener.port), timeout=20) for _ in range(3)]
+    assert idle[2].recv(1) == b""
+    for one in idle:
+        one.close()
+    with httpx.Client(verify=listener.client()) as client:
+        assert retry(lambda: client.get(f"https://localhost:{listener.port}/who").text) == "nobody"
 
 
 def test_the_operators_listener_asks_for_no_certificate(tmp_path: Path) -> None:

@@ -158,5 +158,5 @@ def test_a_live_tpm_and_its_certificate_file_name_the_same_chip(db: Database, tm
 
 
 def test_a_live_tpm_needs_its_devices_name(tmp_path: Path) -> None:
-    with running_swtpm(tmp_path / "chip") as chip, pytest.raises(InvalidInputError, match="device id"):
-        provision(tmp_path, "--tcti", chip.tcti)
+    with pytest.raises(ConfigError, match="name"):
+        provision(tmp_path, "--tcti", "swtpm:port=1")

@@ -84,13 +84,15 @@ def provision(
     """Write a signed manifest of devices, and the public file that a platform trusts the factory by."""
     for text, what in ((model, "model"), (name, "factory"), (group, "group")):
         parse_id(text, what=what)
+    if tcti is not None and device_id is None:
+        raise ConfigError("--tcti: expected the device's name too, found none", hint="Give --id ID.")
     files = [*_of_kind("tpm-ek", eks), *_of_kind("idevid", idevids), *_of_kind("csr-key", csrs)]
     found = [
         (device_id or path.name.partition(".")[0], kind, _read_fingerprint(kind, path))
         for kind, path in _with_progress(files, is_quiet=as_json)
     ]
     if tcti is not None:
-        found.append((device_id or "", "tpm-ek", _read_tpm(tcti)))
+        found.append((str(device_id), "tpm-ek", _read_tpm(tcti)))
     _check(found)
     key, batch = _ensure_key(key_file, passphrase_file), batch or new_id("batch")
     rows = [ShipmentRow(device, model, kind, fingerprint, group) for device, kind, fingerprint in found]

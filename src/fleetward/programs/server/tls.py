@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,7 +36,9 @@ from fleetward.base.throttle import RefusalThrottle
 log = get_logger("tls")
 
 HANDSHAKE_TIMEOUT_S = 15.0
-MAX_HANDSHAKES = 1000
+REQUEST_TIMEOUT_S = 30.0
+MAX_HANDSHAKES = 2000
+MAX_HANDSHAKES_PER_ADDRESS = 500
 _MAX_UNWRITTEN = 100
 _ACCEPT_PAUSE_S = 0.1
 _LINGER_S = 2.0
@@ -48,10 +51,7 @@ _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _VERIFY_REASONS = {
     9: "certificate_not_yet_valid",
     10: "certificate_expired",
-    18: "certificate_unknown_ca",
-    19: "certificate_unknown_ca",
-    20: "certificate_unknown_ca",
-    21: "certificate_unknown_ca",
+    **dict.fromkeys((18, 19, 20, 21), "certificate_unknown_ca"),
     23: "certificate_revoked",
     26: "certificate_wrong_purpose",
 }
@@ -60,11 +60,9 @@ _REASONS = {
     "VERSION_TOO_LOW": "legacy_tls",
     "WRONG_SSL_VERSION": "legacy_tls",
     "HTTP_REQUEST": "plaintext",
-    "HTTPS_PROXY_REQUEST": "plaintext",
     "WRONG_VERSION_NUMBER": "not_tls",
     "UNEXPECTED_MESSAGE": "not_tls",
     "NO_SHARED_CIPHER": "no_shared_cipher",
-    "NO_SUITABLE_SIGNATURE_ALGORITHM": "no_shared_cipher",
 }
 _SAID = {
     "certificate_not_yet_valid": "its certificate is not valid yet",
@@ -206,6 +204,7 @@ class TlsServer(uvicorn.Server):
         self._on_refused = on_refused
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes_of: Counter[str] = Counter()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -239,10 +238,23 @@ class TlsServer(uvicorn.Server):
                 log.warning("accept_failed", error=error.strerror)
                 await asyncio.sleep(_ACCEPT_PAUSE_S)  # out of descriptors, most likely
                 continue
-            task = asyncio.create_task(self._shake_hands(connection, str(peer[0])))
+            task = asyncio.create_task(self._receive(connection, str(peer[0])))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
             task.add_done_callback(lambda _: room.release())
+
+    async def _receive(self, connection: socket.socket, address: str) -> None:
+        """Shake hands, unless this address has its share of handshakes under way: others want in too."""
+        if self._handshakes_of[address] >= MAX_HANDSHAKES_PER_ADDRESS:
+            connection.close()
+            return
+        self._handshakes_of[address] += 1
+        try:
+            await self._shake_hands(connection, address)
+        finally:
+            self._handshakes_of[address] -= 1
+            if self._handshakes_of[address] == 0:
+                del self._handshakes_of[address]
 
     async def _shake_hands(self, connection: socket.socket, address: str) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -280,16 +292,39 @@ async def _send_last_words(line: socket.socket, alert: bytes) -> None:
 
 
 class TlsHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, with the verified client certificate in `scope["extensions"]["tls"]`."""
+    """uvicorn's HTTP/1.1, with the verified client certificate in `scope["extensions"]["tls"]`.
+
+    A client that takes its time to send a request's head is let go: uvicorn would wait for ever.
+    """
 
     _tls: dict[str, Any]
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
         self._tls = _describe(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_wait()
+        super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        self._end_wait()
+        super().on_headers_complete()
+
+    def _wait_for_head(self) -> None:
+        self._end_wait()
+        self._patience = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.close)
+
+    def _end_wait(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._wait_for_head()
         cast("dict[str, Any]", self.scope)["extensions"] = {"tls": self._tls}
 
 
