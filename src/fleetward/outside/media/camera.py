@@ -59,6 +59,11 @@ class Camera:
         self._stream: _Stream | None = None
         self._line: ClientConnection | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the line is up."""
+        return self._line is not None
+
     def run(self, stopped: threading.Event) -> None:
         """Hold the line until `stopped`; after each loss try again, with growing pauses and full jitter."""
         pause_s = _FIRST_PAUSE_S

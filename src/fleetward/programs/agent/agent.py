@@ -2,7 +2,7 @@
 
 import time
 from threading import BoundedSemaphore
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,9 +23,11 @@ from fleetward.programs.agent.parts import Parts
 from fleetward.programs.agent.session import Session
 from fleetward.programs.agent.shadow import Shadow
 from fleetward.programs.agent.updating import Updating
-from fleetward.programs.agent.video import VideoLine
 from fleetward.wire.command import Command
 from fleetward.wire.mqtt_topics import TopicKind
+
+if TYPE_CHECKING:
+    from fleetward.programs.agent.video import VideoLine
 
 _STATUS_EVERY_S = 10.0
 _STATUS_DELAY_S = 0.1
@@ -64,8 +66,8 @@ class Agent:
         self._identity: Identity | None = None
         self._attester: Attester | None = None
         self._updating: Updating | None = None
+        self._video: VideoLine | None = None
         self._keys_trouble = ""
-        self._video = None if config.video is None else VideoLine(parts, config.video, self._live)
         self._health: Timer | None = None
         self._status_timer: Timer | None = None
         self._forwarded: dict[str, tuple[float, int]] = {}
@@ -88,16 +90,14 @@ class Agent:
         self._beat()
         self._write_status()
         self._open_keys()
-        if self._video is not None:
-            self._video.start()
 
     def stop(self) -> None:
         """Close everything in good order, within two seconds."""
         self._parts.log.info("agent_stopped", reboot=self.is_reboot_wanted)
         self._parts.log.forward = None
+        self._inbox.close()
         if self._video is not None:
             self._video.stop()
-        self._inbox.close()
         self._session.close()
         self._parts.http.close()
         self._store_status("stopped")
@@ -131,6 +131,7 @@ class Agent:
             self._on_switch(live)
         identity.start()
         self._start_updates(keys)
+        self._prepare_video()
 
     def _start_updates(self, keys: DeviceKeys) -> None:
         firmware = self._parts.config.firmware
@@ -147,13 +148,18 @@ class Agent:
         )
         self._updating.start()
 
+    def _prepare_video(self) -> None:
+        video = self._parts.config.video
+        if video is not None and not self._is_degraded:
+            from fleetward.programs.agent.video import VideoLine  # noqa: PLC0415 - only cameras pay for it
+
+            self._video = VideoLine(self._parts, video, self._live)
+
     def _live(self) -> TlsIdentity | None:
         return None if self._identity is None else self._identity.live()
 
     def _on_switch(self, identity: TlsIdentity) -> None:
         self._session.connect(identity)
-        if self._video is not None:
-            self._video.switch()
         if self._attester is not None:
             self._attester.consider()
 
@@ -164,6 +170,8 @@ class Agent:
     def _on_connected(self, label: str) -> None:
         if self._identity is not None:
             self._identity.tell(enrollment.Connected(label))
+        if self._video is not None:
+            self._video.on_session(label)
 
     def _on_refused(self, label: str, refused: Refused) -> None:
         if self._identity is None:

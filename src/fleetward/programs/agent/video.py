@@ -1,4 +1,4 @@
-"""The camera, when the device has one: a thread that holds its line to the platform."""
+"""The camera's thread: shows video to whom the platform lets watch, while this device has a session."""
 
 import ssl
 import threading
@@ -11,42 +11,48 @@ from fleetward.outside.tls.client import TlsIdentity, client_context
 from fleetward.programs.agent.parts import Parts
 from fleetward.wire.media import INGEST_PATH
 
-_END_TIMEOUT_S = 3
-
 
 class VideoLine:
-    """Shows the source to whoever the platform lets watch, with the certificate of the moment."""
+    """The device's video. It follows the session: a new certificate, and a lost line, get a new one."""
 
     def __init__(self, parts: Parts, video: Video, identity: Callable[[], TlsIdentity | None]) -> None:
-        self._parts, self._identity = parts, identity
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        """Show `video.source`; `identity` is asked in the camera's thread."""
+        self._parts = parts
+        self._source = video.source
+        self._identity = identity
         self._camera: Camera | None = None
-        url = parts.config.server.replace("https://", "wss://", 1) + INGEST_PATH
+        self._stopped = threading.Event()
+        self._label = ""
+
+    def on_session(self, label: str) -> None:
+        """A session was opened with certificate `label`."""
+        if self._camera is not None and self._camera.is_open and label == self._label:
+            return
+        self._label = label
+        self.stop()
         try:
-            self._camera = Camera(url, video.source, self._context, parts.log)
+            self._start()
         except FleetwardError as error:
-            parts.log.error("camera_unavailable", code=error.code, reason=str(error))
-
-    def start(self) -> None:
-        """Open the line; without ffmpeg the agent lives on, and has said why there is no video."""
-        if self._camera is not None:
-            self._thread = threading.Thread(
-                target=self._camera.run, args=(self._stopped,), name="video", daemon=True
-            )
-            self._thread.start()
-
-    def switch(self) -> None:
-        """Come back with a new certificate."""
-        if self._camera is not None:
-            self._camera.reconnect()
+            self._parts.log.warning("video_off", reason=str(error))
 
     def stop(self) -> None:
+        """End line and video."""
         self._stopped.set()
-        self.switch()
-        if self._thread is not None:
-            self._thread.join(_END_TIMEOUT_S)
+        if self._camera is not None:
+            # Closing waits for the platform's answer: not here.
+            threading.Thread(target=self._camera.reconnect, name="video-end", daemon=True).start()
+            self._camera = None
+
+    def _start(self) -> None:
+        url = self._parts.config.server.rstrip("/").replace("https://", "wss://", 1) + INGEST_PATH
+        camera = Camera(url, self._source, self._context, self._parts.log)
+        stopped = threading.Event()
+        threading.Thread(target=camera.run, args=(stopped,), name="video", daemon=True).start()
+        self._camera, self._stopped = camera, stopped
 
     def _context(self) -> ssl.SSLContext | None:
         identity = self._identity()
-        return None if identity is None else client_context(self._parts.config.ca_file, identity=identity)
+        if identity is None:
+            return None
+        clock = self._parts.clock if self._parts.clock.is_off() else None
+        return client_context(self._parts.config.ca_file, identity=identity, clock=clock)
