@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -48,9 +49,7 @@ def attack(ctx: click.Context, name: str, data: Path | None, as_json: bool) -> N
         report = run_attack(one, ATTACKS[one], target)
         has_failed = has_failed or not report.refused or report.event is None
         if as_json:
-            click.echo(json.dumps(
-                {"attack": report.attack, "refused": report.refused, "seen": report.seen, "event": report.event}
-            ))  # fmt: skip
+            click.echo(json.dumps(asdict(report)))
         else:
             colour, verdict = ("green", "refused") if report.refused else ("red", "SUCCEEDED")
             mark = click.style(verdict, fg=colour)
