@@ -81,6 +81,37 @@ def test_subscribing_to_another_devices_topic_is_refused_and_told(rig: Rig) -> N
     assert rig.wait_for_event("subscribe.refused", "rogue-2").details["victim"] == "victim-2"
 
 
+def test_a_last_will_on_another_devices_topic_is_not_delivered(rig: Rig) -> None:
+    device, _ = rig.enroll("rogue-4"), rig.enroll("victim-4")
+    command = rig.mosquitto(
+        "mosquitto_sub", device, "-t", "d/rogue-4/cmd/+", "--will-topic", "d/victim-4/t/temp",
+        "--will-payload", "666", "--will-qos", "1",
+    )  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+        rig.wait_for_event("session.opened", "rogue-4")
+        client.kill()
+    rig.wait_for_event("session.closed", "rogue-4")
+    assert rig.publish(device, "d/rogue-4/t/after", "1").returncode == 0
+    wait_for(lambda: rig.messaging.archive.read_last("rogue-4", "telemetry", "after", 10))
+    assert rig.messaging.archive.read_last("victim-4", "telemetry", "temp", 10) == []
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "$SYS/REQ/USER/AUTH",
+        "$JS/API/STREAM/PURGE/EVENTS",
+        "$KV/admission/rogue-5",
+        "fleet/session/ended/x",
+        "$MQTT/msgs/d/x/t/y",
+    ],
+)
+def test_no_topic_reaches_the_back_end(rig: Rig, topic: str) -> None:
+    device = rig.enroll("rogue-5")
+    rig.publish(device, topic, "{}")
+    assert wait_for(lambda: rig.events("publish.refused", "rogue-5"))
+
+
 def test_another_devices_client_id_is_refused_and_told(rig: Rig) -> None:
     device, _ = rig.enroll("rogue-3"), rig.enroll("victim-3")
     assert rig.publish(device, "d/rogue-3/t/x", "1", client_id="victim-3").returncode != 0

@@ -1,17 +1,22 @@
 """What we take for granted of nats-server, and how its child behaves when something is wrong."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
+from nats.js.api import StreamConfig
 
 from fleetward.base.errors import ConfigError, KeyUnavailableError, MissingProgramError, PortInUseError
+from fleetward.features.devices.model import DeviceState
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import AdmissionRecord
 from fleetward.outside.nats.callout import CalloutResponder
@@ -20,7 +25,7 @@ from fleetward.outside.nats.connection import connect
 from fleetward.outside.nats.credentials import ensure_nats_keys
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.server import NatsServerChild, find_program
-from fleetward.outside.nats.streams import MQTT_MESSAGES, mqtt_messages_config
+from fleetward.outside.nats.streams import mqtt_streams
 from fleetward.wire.nats_jwt import AccountSigner, AuthorizationRequest
 from support.broker import Rig, wait_for
 
@@ -44,13 +49,13 @@ def child_of(
     )
 
 
-def test_the_stream_we_create_is_the_one_nats_server_would(rig: Rig) -> None:
-    """A PUBACK promises that the message lies in this stream: our consumer must sit on the same one."""
+def test_the_streams_we_create_are_those_nats_server_would(rig: Rig) -> None:
+    """A PUBACK promises that the message lies in one of these: our consumer must sit on the same one."""
     device = rig.enroll("first-1")
     with rig.db.read() as tx:
         record = service.admission_record(tx, "first-1")
 
-    async def let_one_device_in() -> tuple[object, object]:
+    async def let_one_device_in() -> list[tuple[StreamConfig, StreamConfig]]:
         child = child_of(rig)
         await child.start()
         platform = await connect(rig.address, seed=rig.keys.platform, name="test")
@@ -67,15 +72,54 @@ def test_the_stream_we_create_is_the_one_nats_server_would(rig: Rig) -> None:
         await callout.start()
         done = await asyncio.to_thread(rig.publish, device, "d/first-1/t/x", "1")
         assert done.returncode == 0
-        theirs = (await platform.client.jetstream().stream_info(MQTT_MESSAGES)).config
-        await platform.client.jetstream().delete_stream(MQTT_MESSAGES)
-        ours = (await platform.client.jetstream().add_stream(mqtt_messages_config(1))).config
+        js = platform.client.jetstream()
+        pairs = []
+        for ours, _ in mqtt_streams():
+            theirs = (await js.stream_info(ours.name or "")).config
+            await js.delete_stream(ours.name or "")
+            pairs.append((theirs, (await js.add_stream(ours)).config))
         await platform.close()
         await child.stop()
-        return theirs, ours
+        return pairs
 
-    theirs, ours = rig.loop.run(let_one_device_in())
-    assert ours == theirs
+    for theirs, ours in rig.loop.run(let_one_device_in()):
+        assert ours == theirs
+
+
+def test_a_full_stream_gives_no_acknowledgement_and_leaves_room_for_revocation(rig: Rig) -> None:
+    """Ingest is away: messages pile up to the bound, then the server acknowledges no more."""
+    rig.start()
+    device = rig.enroll("flood-1")
+    assert rig.publish(device, "d/flood-1/t/n", "1").returncode == 0
+    rig.stop()  # its durable consumer stays, and nobody reads it now
+    rig.start(roles=frozenset({"api", "callout"}))
+    line = "x" * 60_000 + "\n"
+    command = rig.mosquitto("mosquitto_pub", device, "-q", "1", "-t", "d/flood-1/t/n", "-l", "-d")
+    with subprocess.Popen(
+        ["stdbuf", "-oL", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        threading.Thread(target=_feed, args=(client.stdin, line * 400), daemon=True).start()
+        acknowledged = 0
+        for printed in client.stdout:
+            acknowledged += "received PUBACK" in printed
+            if "sending CONNECT" in printed and acknowledged:
+                break  # the server hung up on the message it could not keep
+        client.kill()
+    assert 200 < acknowledged < 300
+    rig.stop()
+    rig.start()
+    rig.transition("flood-1", DeviceState.REVOKED)
+    assert wait_for(
+        lambda: len(rig.messaging.archive.read_last("flood-1", "telemetry", "n", 1000)) >= acknowledged
+    )
+
+
+def _feed(pipe: IO[str], content: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        pipe.write(content)
+        pipe.flush()
 
 
 class _OneDevice(AdmissionMirror):

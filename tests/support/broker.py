@@ -38,7 +38,7 @@ from fleetward.migrations.runner import migrate
 from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.connection import NatsAddress
 from fleetward.outside.nats.credentials import NatsKeys, ensure_nats_keys
-from fleetward.outside.nats.runtime import Messaging, MessagingSettings, start_messaging
+from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, start_messaging
 from fleetward.outside.nats.streams import Retention
 from support.hierarchy import TRUST_DOMAIN, make_pki
 
@@ -124,8 +124,13 @@ class Rig:
         assert self._running is not None
         return self._running
 
-    def start(self) -> None:
-        settings = MessagingSettings(self.address, self.broker, retention=Retention(max_bytes=100 * _MIB))
+    def start(self, roles: frozenset[str] = ROLES) -> None:
+        settings = MessagingSettings(
+            self.address,
+            self.broker,
+            roles,
+            retention=Retention(max_bytes=100 * _MIB, max_mqtt_bytes=16 * _MIB),
+        )
         self._running = self.loop.run(
             start_messaging(
                 settings,

@@ -19,7 +19,6 @@ from fleetward.outside.nats.connection import NatsConnection
 log = get_logger("consumer")
 
 MAX_BATCH = 500
-_ACK_WAIT_S = 30
 _PAUSE_AFTER_ERROR_S = 1.0
 
 Handler = Callable[[list[Msg]], Awaitable[None]]
@@ -37,14 +36,21 @@ class DurableConsumer:
         name: str,
         subjects: tuple[str, ...],
         handle: Handler,
+        ack_wait_s: float,
         max_unacknowledged: int = 2 * MAX_BATCH,
     ) -> None:
+        """Prepare a consumer.
+
+        Args:
+            ack_wait_s: after which a message comes again that was on its way when a process died.
+        """
         self._connection = connection
         self._js = js
         self._stream = stream
         self.name = name
         self._subjects = subjects
         self._handle = handle
+        self._ack_wait_s = ack_wait_s
         self._max_unacknowledged = max_unacknowledged
         self._queue: asyncio.Queue[Msg] = asyncio.Queue()
 
@@ -59,7 +65,7 @@ class DurableConsumer:
                 filter_subjects=list(self._subjects),
                 deliver_policy=DeliverPolicy.ALL,
                 ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=_ACK_WAIT_S,
+                ack_wait=self._ack_wait_s,
                 max_ack_pending=self._max_unacknowledged,
             ),
         )

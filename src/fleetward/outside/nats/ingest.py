@@ -10,7 +10,6 @@ from concurrent.futures import Executor
 from datetime import UTC
 
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
 from nats.js.api import Header
 
 from fleetward.base.clock import Clock
@@ -20,6 +19,7 @@ from fleetward.base.logging import get_logger
 from fleetward.features.messaging import jobs
 from fleetward.features.messaging.jobs import DeviceMessage, TakenReading
 from fleetward.features.messaging.model import Shadow
+from fleetward.outside.nats.batch import BatchPublisher, Outgoing
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.downlink import Downlink
 from fleetward.outside.nats.refusals import RefusalRecorder
@@ -31,6 +31,8 @@ log = get_logger("ingest")
 
 NAME = "ingest"
 _QOS_HEADER = "Nmqtt-Pub"
+# Marks a message that came by another way than MQTT, to be taken in as one of QoS 0.
+UNPROMISED_HEADERS = {_QOS_HEADER: "0"}
 _UPWARD_SUBJECTS = tuple(Topic("*", kind, "*").subject for kind in UPWARD)
 SUBJECTS = tuple(f"{MQTT_SUBJECT_PREFIX}{subject}" for subject in _UPWARD_SUBJECTS)
 _BATCH = 500
@@ -52,7 +54,6 @@ class Ingest:
         threads: Executor,
         clock: Clock,
         platform: NatsConnection,
-        js: JetStreamContext,
         refusals: RefusalRecorder,
         downlink: Downlink,
     ) -> None:
@@ -60,7 +61,7 @@ class Ingest:
         self._threads = threads
         self._clock = clock
         self._platform = platform
-        self._js = js
+        self._publisher = BatchPublisher(platform)
         self._refusals = refusals
         self._downlink = downlink
         self._unpromised: asyncio.Queue[DeviceMessage] = asyncio.Queue(_MAX_QUEUED)
@@ -72,6 +73,7 @@ class Ingest:
 
     async def start(self) -> None:
         """Hear QoS 0 messages from now on."""
+        await self._publisher.start()
         for subject in _UPWARD_SUBJECTS:
             await self._platform.follow(subject, self._on_unpromised, queue=NAME)
 
@@ -96,19 +98,9 @@ class Ingest:
             self._refusals.note_message(
                 topic.device, topic.mqtt, reason, size=len(message.unverified_payload)
             )
-        await asyncio.gather(*map(self._keep, taken.readings))
+        await self._publisher.publish(map(_outgoing, taken.readings))
         for shadow in taken.shadows:
             await self._after_report(shadow)
-
-    async def _keep(self, taken: TakenReading) -> None:
-        message, reading = taken.message, taken.reading
-        topic = message.topic
-        kind = _KEPT_AS[topic.kind]
-        await self._js.publish(
-            kept_subject(topic.device, kind, topic.name),
-            render_record(topic.device, kind, topic.name, reading, message.received_at),
-            headers=_headers(taken),
-        )
 
     async def _after_report(self, shadow: Shadow) -> None:
         """Send what is desired and what commands wait: a device that reports is there to hear it."""
@@ -151,6 +143,16 @@ def kept_subject(device: str, kind: str, stream: str) -> str:
             return f"logs.{device}"
         case _:
             return f"metrics.{device}"
+
+
+def _outgoing(taken: TakenReading) -> Outgoing:
+    message, topic = taken.message, taken.message.topic
+    kind = _KEPT_AS[topic.kind]
+    return Outgoing(
+        kept_subject(topic.device, kind, topic.name),
+        render_record(topic.device, kind, topic.name, taken.reading, message.received_at),
+        _headers(taken),
+    )
 
 
 def _headers(taken: TakenReading) -> dict[str, str] | None:

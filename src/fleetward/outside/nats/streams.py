@@ -1,10 +1,11 @@
 """The JetStream streams we keep, their bounds, and how to read one back.
 
-`$MQTT_msgs` is nats-server's own: a PUBACK promises that a message lies there. We create it before the first
-device connects, exactly as the server would, so that our durable consumer is there from the first message on.
+The streams named `$MQTT_…` are nats-server's own; a PUBACK promises that a message lies in `$MQTT_msgs`. We
+create them before the first device connects, as the server would, so that our durable consumer is there from
+the first message on, and with a bound each: a device that floods must not take the room of events.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,11 +44,13 @@ class Retention:
     """Bounds of what devices send: whichever is met first drops the oldest.
 
     Attributes:
-        max_bytes: of all streams together.
+        max_bytes: of what we keep, all streams together.
+        max_mqtt_bytes: of what nats-server holds until we have taken it in.
         max_per_subject: messages of one device and stream, so that a noisy one evicts only its own.
     """
 
     max_bytes: int = 6 * 1024**3
+    max_mqtt_bytes: int = 2 * 1024**3
     telemetry_age_s: float = 30 * _DAY_S
     logs_age_s: float = 30 * _DAY_S
     metrics_age_s: float = 7 * _DAY_S
@@ -71,18 +74,41 @@ async def ensure_streams(js: JetStreamContext, *, replicas: int, retention: Rete
         _bucket(ADMISSION_BUCKET),
         _bucket(PRESENCE_BUCKET),
     ):
-        await _ensure(js, config.evolve(num_replicas=replicas), may_update=True)
-    await _ensure(js, mqtt_messages_config(replicas), may_update=False)
+        await _ensure(js, config.evolve(num_replicas=replicas))
+    for config, bound in mqtt_streams():
+        await _ensure(js, bound(config, retention.max_mqtt_bytes).evolve(num_replicas=replicas))
 
 
-def mqtt_messages_config(replicas: int) -> StreamConfig:
-    """Return the stream as nats-server itself creates it at the first MQTT connection."""
-    return StreamConfig(
+Bound = Callable[[StreamConfig, int], StreamConfig]
+
+
+def mqtt_streams() -> tuple[tuple[StreamConfig, Bound], ...]:
+    """Return streams as nats-server creates them at the first MQTT connection, and how we bound each."""
+    messages = StreamConfig(
         name=MQTT_MESSAGES,
         subjects=[f"{MQTT_SUBJECT_PREFIX}>"],
         retention=RetentionPolicy.INTEREST,
         storage=StorageType.FILE,
-        num_replicas=replicas,
+    )
+    retained = StreamConfig(
+        name="$MQTT_rmsgs",
+        subjects=["$MQTT.rmsgs.>"],
+        storage=StorageType.FILE,
+        max_msgs_per_subject=1,
+    )
+    half_received = StreamConfig(
+        name="$MQTT_qos2in",
+        subjects=["$MQTT.qos2.in.>"],
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        discard_new_per_subject=True,
+        max_msgs_per_subject=1,
+    )
+    return (
+        # When it is full the server gives no PUBACK, and devices keep their messages and try again.
+        (messages, lambda config, size: config.evolve(max_bytes=size, discard=DiscardPolicy.NEW)),
+        (retained, lambda config, size: config.evolve(max_bytes=size // 8)),
+        (half_received, lambda config, size: config.evolve(max_bytes=size // 8)),
     )
 
 
@@ -164,7 +190,7 @@ def _bucket(name: str) -> StreamConfig:
     )
 
 
-async def _ensure(js: JetStreamContext, config: StreamConfig, *, may_update: bool) -> None:
+async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:
     name = config.name or ""
     try:
         await js.stream_info(name)
@@ -174,5 +200,4 @@ async def _ensure(js: JetStreamContext, config: StreamConfig, *, may_update: boo
         except BadRequestError:  # another process created it a moment ago
             await js.stream_info(name)
         return
-    if may_update:
-        await js.update_stream(config)
+    await js.update_stream(config)

@@ -72,7 +72,6 @@ class Worker:
             threads=shared.threads,
             clock=shared.clock,
             platform=shared.platform,
-            js=shared.js,
             refusals=shared.refusals,
             downlink=self._downlink,
         )
@@ -85,8 +84,24 @@ class Worker:
             downlink=self._downlink,
         )
         self._consumers = [
-            self._consumer(MQTT_MESSAGES, ingest.NAME, ingest.SUBJECTS, self._ingest.handle),
-            self._consumer(EVENTS, events.NAME, events.SUBJECTS, self._handler.handle),
+            DurableConsumer(
+                shared.platform,
+                shared.js,
+                stream=MQTT_MESSAGES,
+                name=ingest.NAME,
+                subjects=ingest.SUBJECTS,
+                handle=self._ingest.handle,
+                ack_wait_s=10.0,
+            ),
+            DurableConsumer(
+                shared.platform,
+                shared.js,
+                stream=EVENTS,
+                name=events.NAME,
+                subjects=events.SUBJECTS,
+                handle=self._handler.handle,
+                ack_wait_s=2.0,  # a revocation waits no longer than that when a process dies over it
+            ),
         ]
 
     async def prepare(self) -> None:
@@ -126,13 +141,6 @@ class Worker:
         while True:
             await asyncio.sleep(_REBUILD_EVERY_S)
             await retry(self.rebuild, what="admission")
-
-    def _consumer(
-        self, stream: str, name: str, subjects: tuple[str, ...], handle: Callable[..., Awaitable[None]]
-    ) -> DurableConsumer:
-        return DurableConsumer(
-            self._shared.platform, self._shared.js, stream=stream, name=name, subjects=subjects, handle=handle
-        )
 
 
 def _log_kick(session: LiveSession, refusal: Refusal) -> None:
