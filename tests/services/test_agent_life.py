@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fleetward.base.agent_config import Pkcs11Keys, render_agent_config
+from fleetward.base.clock import OffsetClock, SystemClock, parse_time
 from fleetward.features.pki import service as pki
 from fleetward.programs.agent.run import EXIT_REBOOT
 from fleetward.programs.cli.main import cli
@@ -163,6 +165,26 @@ def test_it_waits_out_a_server_that_is_away(host: AgentHost, platform: SmallPlat
     wait_for(lambda: host.is_logged("enrollment_attempt_failed"), "a first failure")
     platform.start_server()
     wait_connected(host)
+
+
+@pytest.mark.parametrize("days", [400, -400])
+def test_a_device_whose_clock_is_wrong_gets_signed_time_first(tmp_path: Path, days: int) -> None:
+    """The platform lives in another year; to it, this machine's clock is as wrong as one that lost power."""
+    elsewhen = SmallPlatform(tmp_path, clock=OffsetClock(SystemClock(), days * 86_400))
+    elsewhen.start_server()
+    host = AgentHost(elsewhen, "cam-1", tmp_path / "host")
+    try:
+        host.give_claim(elsewhen.add_device("cam-1"))
+        host.start()
+        wait_for(lambda: host.status.get("enrollment", {}).get("phase") == "enrolled", "a certificate")
+        assert host.status["clock_corrected"]
+        assert host.is_logged("clock_corrected")
+        expected = elsewhen.db.clock.now() + timedelta(days=1)
+        found = parse_time(host.status["enrollment"]["not_after"])
+        assert abs(found - expected) < timedelta(minutes=5)
+    finally:
+        host.kill()
+        elsewhen.stop()
 
 
 def command(number: int, name: str, **args: Any) -> bytes:

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward.base.agent_config import AgentConfig, Keys, SoftwareKeys, render_agent_config
-from fleetward.base.clock import SystemClock
+from fleetward.base.clock import Clock, SystemClock
 from fleetward.base.db import Database
 from fleetward.base.files import write_secret
 from fleetward.features.enrollment import service as enrollment
@@ -54,9 +54,10 @@ def wait_for(find: Callable[[], T | None], what: str, *, timeout_s: float = WAIT
 class SmallPlatform:
     """Devices port and broker in `folder`. `messages` is what devices published while the broker ran."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
+        """Prepare a platform that lives by `clock`, the system's when it is None."""
         self.folder = folder
-        self.db = Database(f"sqlite:///{folder / 'db.sqlite3'}", SystemClock())
+        self.db = Database(f"sqlite:///{folder / 'db.sqlite3'}", clock or SystemClock())
         migrate(self.db)
         self.pki = make_pki(folder, self.db)
         ensure_server_certificate(folder, self.pki.server_ca, ["localhost"], self.db.clock.now())

@@ -22,7 +22,6 @@ from fleetward.base.ids import parse_id
 from fleetward.wire.bounded_json import parse_bounded_json
 
 MAX_DATAGRAM_BYTES = 60 * 1024
-_MAX_SOCKET_PATH_BYTES = 107
 _BATCH = 64
 
 
@@ -81,21 +80,15 @@ class Inbox:
         """Bind `path`, owner-only.
 
         Raises:
-            ConfigError: the path is too long for a socket, or its folder is not writable.
+            ConfigError: its folder is not writable.
         """
         self._path = path
         self._take = take
-        if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
-            raise ConfigError(
-                f"state_dir: expected a path whose agent.sock has at most {_MAX_SOCKET_PATH_BYTES} bytes, "
-                f"found {len(os.fsencode(path))}"
-            )
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             path.unlink(missing_ok=True)
-            # Umask is per process: bind first, where nobody else may enter the folder, then narrow.
-            self._socket.bind(os.fspath(path))
-            path.chmod(0o600)
+            _bind(self._socket, path)
+            path.chmod(0o600)  # until here its folder, which others may not enter, protects it
         except OSError as error:
             self._socket.close()
             raise ConfigError(
@@ -117,3 +110,12 @@ class Inbox:
                 except BlockingIOError:
                     break
             self._take(batch)
+
+
+def _bind(unbound: socket.socket, path: Path) -> None:
+    """Bind to a path of any length: the kernel takes 107 bytes, so go there by its folder's descriptor."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        unbound.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
