@@ -88,6 +88,14 @@ def test_a_vendor_may_restrict_its_authority_to_endorsement_keys() -> None:
     assert verify_ek_chain(chain(ek_extensions(EK), issuer), [ROOT.certificate], NOW).key == EK
 
 
+def test_a_vendor_may_mark_its_policies_as_critical() -> None:
+    """As STMicroelectronics and Intel do."""
+    identifier = x509.ObjectIdentifier("1.3.6.1.4.1.4146.1.40")
+    policies = (x509.CertificatePolicies([x509.PolicyInformation(identifier, None)]), True)
+    issuer = Authority("CA", ROOT, [*ca_extensions(), policies])
+    assert verify_ek_chain(chain([*ek_extensions(EK), policies], issuer), [ROOT.certificate], NOW).key == EK
+
+
 @pytest.mark.parametrize("anchors", [[], [STRANGER.certificate]])
 def test_a_chip_of_an_unknown_vendor_is_refused(anchors: list[x509.Certificate]) -> None:
     with pytest.raises(ChipRefusedError) as refused:

@@ -42,7 +42,9 @@ def add_boot_reference(
         raise InvalidInputError(f"reference: expected a SHA-256 in hexadecimal, found {digest[:80]!r}")
     if model_id != EVERY_MODEL:
         devices.get_model(tx, model_id)
-    known = [one for one in store.list_references(tx, (model_id,)) if (one.kind, one.digest) == (kind, digest)]
+    known = [
+        one for one in store.list_references(tx, (model_id,)) if (one.kind, one.digest) == (kind, digest)
+    ]
     withdrawn = next((one for one in known if one.withdrawn_at is not None), None)
     if withdrawn is not None:
         return withdrawn

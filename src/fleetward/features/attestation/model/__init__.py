@@ -1,0 +1,53 @@
+"""Verification of chips, keys and evidence, and the appraisal of what a device runs. Pure."""
+
+from fleetward.features.attestation.model.appraisal import (
+    EVERY_MODEL,
+    NONCE_BYTES,
+    NONCE_LIFETIME,
+    QUOTED_PCRS,
+    Appraisal,
+    EvidenceRefusedError,
+    Reason,
+    ReasonCode,
+    Reference,
+    ReferenceValues,
+    appraise,
+    is_fresh,
+)
+from fleetward.features.attestation.model.chip import (
+    CHALLENGE_LIFETIME,
+    SECRET_BYTES,
+    AttestationKey,
+    ChipRefusedError,
+    EndorsementKey,
+    check_attestation_key,
+    hash_secret,
+    is_authority,
+    verify_ek_chain,
+    verify_key_certification,
+)
+
+__all__ = [
+    "CHALLENGE_LIFETIME",
+    "EVERY_MODEL",
+    "NONCE_BYTES",
+    "NONCE_LIFETIME",
+    "QUOTED_PCRS",
+    "SECRET_BYTES",
+    "Appraisal",
+    "AttestationKey",
+    "ChipRefusedError",
+    "EndorsementKey",
+    "EvidenceRefusedError",
+    "Reason",
+    "ReasonCode",
+    "Reference",
+    "ReferenceValues",
+    "appraise",
+    "check_attestation_key",
+    "hash_secret",
+    "is_authority",
+    "is_fresh",
+    "verify_ek_chain",
+    "verify_key_certification",
+]
