@@ -110,6 +110,7 @@ def test_a_key_is_read_as_it_was_written() -> None:
         (sized(struct.pack(">HHIHHHHHH", 0x08, 0x0B, 0, 0, 0x10, 0x10, 0, 0, 0)), "type 0x8"),
         (CHIP.ak_public[:-4] + bytes(4), "point"),
     ],
+    ids=["rsa-3072", "name-algorithm", "type", "point"],
 )
 def test_other_keys_are_refused(content: bytes, complaint: str) -> None:
     with pytest.raises(InvalidInputError, match=complaint):
