@@ -29,10 +29,12 @@ from fleetward.features.pki.model import identify_device
 from fleetward.features.updates import service as updates
 from fleetward.features.updates.metadata import refresh_due, repair
 from fleetward.migrations.runner import migrate
+from fleetward.outside.dtls.server import dtls_context, load_certificate, serve_dtls
 from fleetward.outside.media.bus import NatsMediaBus
 from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.connection import NatsAddress
 from fleetward.outside.nats.credentials import ensure_nats_keys
+from fleetward.outside.nats.ingest import UNPROMISED_HEADERS
 from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, start_messaging
 from fleetward.programs.server.build import (
     Rooms,
@@ -42,6 +44,7 @@ from fleetward.programs.server.build import (
     media_context,
     messaging_context,
 )
+from fleetward.programs.server.coap import CoapApp, DtlsRefusals
 from fleetward.programs.server.guard import check_ports, hold_folder
 from fleetward.programs.server.timers import repeat
 from fleetward.programs.server.tls import (
@@ -165,10 +168,28 @@ async def _listen(stack: AsyncExitStack, rooms: Rooms, messaging: Messaging) -> 
         refusals = TlsRefusals(rooms.db, throttle, listener=name)
         stack.callback(refusals.close)
         await _serve(stack, app, _bind(rooms.config.listen, port, name), context, refusals)
+    reload_dtls = await _listen_dtls(stack, rooms, messaging, authorities)
     return [
         lambda: console_tls.load_cert_chain(certificate),
         lambda: devices_tls.load_cert_chain(certificate),
+        reload_dtls,
     ]
+
+
+async def _listen_dtls(
+    stack: AsyncExitStack, rooms: Rooms, messaging: Messaging, authorities: list[x509.Certificate]
+) -> Callable[[], object]:
+    """Open the CoAP port; return what makes it read its certificate again."""
+    certificate = rooms.folder.tls / "server.pem"
+
+    async def publish(subject: str, payload: bytes) -> None:
+        await messaging.shared.platform.client.publish(subject, payload, headers=UNPROMISED_HEADERS)
+
+    context = dtls_context(certificate, authorities)
+    listen = (rooms.config.listen, rooms.ports.dtls)
+    server = await serve_dtls(listen, context, CoapApp(rooms, publish), DtlsRefusals(rooms))
+    stack.push_async_callback(server.close)
+    return lambda: load_certificate(context, certificate)
 
 
 async def _serve(

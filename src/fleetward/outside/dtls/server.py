@@ -1,0 +1,252 @@
+"""A DTLS 1.2 server on asyncio: cookies before state, mutual X.509, bounded and forgetful.
+
+OpenSSL does the protocol over memory; this moves datagrams. An address costs us nothing until it has
+returned a cookie (RFC 6347 section 4.2.1), so that a flood of forged hellos leaves no trace.
+"""
+
+import asyncio
+import hmac
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL, crypto
+
+from fleetward.base.errors import PortInUseError
+from fleetward.base.logging import get_logger
+from fleetward.outside.dtls.coap import CoapSession, Handler
+
+log = get_logger("dtls")
+
+MAX_SESSIONS = 10_000
+_IDLE_S = 300.0
+_HANDSHAKE_S = 20.0
+_TICK_S = 0.25
+_MTU_BYTES = 1200
+_MAX_DATAGRAM_BYTES = 64 * 1024
+_RECORD_HEAD_BYTES = 13
+_MAX_PENDING = 8
+
+Address = tuple[Any, ...]
+OnRefused = Callable[[str, str], None]
+
+
+@dataclass
+class _Session:
+    connection: SSL.Connection
+    seen_s: float
+    coap: CoapSession | None = None
+    pending: set["asyncio.Task[None]"] = field(default_factory=set)
+
+
+class DtlsServer(asyncio.DatagramProtocol):
+    """One UDP port. Make it with `serve_dtls`; `close` ends it."""
+
+    def __init__(self, context: SSL.Context, handler: Handler, on_refused: OnRefused) -> None:
+        self._context, self._handler, self._on_refused = context, handler, on_refused
+        self._sessions: dict[Address, _Session] = {}
+        self._fresh: SSL.Connection | None = None
+        self._asking: Address = ()
+        secret = os.urandom(32)
+
+        def cookie(_connection: SSL.Connection) -> bytes:
+            return hmac.new(secret, repr(self._asking).encode(), "sha256").digest()
+
+        context.set_cookie_generate_callback(cookie)
+        context.set_cookie_verify_callback(lambda conn, given: hmac.compare_digest(given, cookie(conn)))
+        self._transport: asyncio.DatagramTransport | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def close(self) -> None:
+        """Say good-bye to everyone and close the port."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for address in list(self._sessions):
+            self._end(address)
+        if self._transport is not None:
+            self._transport.close()
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        session = self._sessions.get(addr)
+        if session is None:
+            session = self._greet(data, addr)
+            if session is None:
+                return
+        else:
+            session.connection.bio_write(data)
+        session.seen_s = time.monotonic()
+        self._advance(session, addr)
+
+    def _greet(self, data: bytes, addr: Address) -> _Session | None:
+        """Return a session once the client has returned our cookie; until then nothing is kept of it."""
+        self._asking = addr
+        connection = self._fresh or self._new_connection()
+        self._fresh = connection
+        connection.bio_write(data)
+        try:
+            connection.DTLSv1_listen()
+        except SSL.WantReadError:
+            self._flush(connection, addr)
+            return None
+        except SSL.Error:
+            self._fresh = None  # junk; this object may have been left in any state
+            return None
+        self._fresh = None
+        if len(self._sessions) >= MAX_SESSIONS:
+            self._end(min(self._sessions, key=lambda one: self._sessions[one].seen_s))
+        session = self._sessions[addr] = _Session(connection, time.monotonic())
+        return session
+
+    def _advance(self, session: _Session, addr: Address) -> None:
+        connection = session.connection
+        try:
+            if session.coap is None:
+                connection.do_handshake()
+                session.coap = CoapSession(_peer_of(connection), self._handler)
+            while True:
+                self._hand_over(session, addr, connection.recv(_MAX_DATAGRAM_BYTES))
+        except SSL.WantReadError:
+            self._flush(connection, addr)
+        except SSL.ZeroReturnError:
+            self._end(addr)
+        except SSL.Error as error:
+            self._flush(connection, addr)  # the alert that says why
+            if session.coap is None:
+                self._on_refused(str(addr[0]), _reason_of(error))
+            self._end(addr)
+
+    def _hand_over(self, session: _Session, addr: Address, datagram: bytes) -> None:
+        if len(session.pending) >= _MAX_PENDING:
+            return  # CoAP repeats what was not answered
+        task = asyncio.create_task(self._serve(session, addr, datagram))
+        session.pending.add(task)
+        task.add_done_callback(session.pending.discard)
+
+    async def _serve(self, session: _Session, addr: Address, datagram: bytes) -> None:
+        if session.coap is None:
+            return
+        answer = await session.coap.receive(datagram)
+        if answer is None or self._sessions.get(addr) is not session:
+            return
+        try:
+            session.connection.send(answer)
+        except SSL.Error:
+            self._end(addr)
+            return
+        self._flush(session.connection, addr)
+
+    async def _tick(self) -> None:
+        """Repeat lost handshake flights (RFC 6347 section 4.2.4), and forget those who went away."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now_s = time.monotonic()
+            for addr, session in list(self._sessions.items()):
+                limit_s = _IDLE_S if session.coap is not None else _HANDSHAKE_S
+                if now_s - session.seen_s > limit_s:
+                    self._end(addr)
+                elif session.coap is None and session.connection.DTLSv1_get_timeout() == 0:
+                    session.connection.DTLSv1_handle_timeout()
+                    self._flush(session.connection, addr)
+
+    def _new_connection(self) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        connection.set_accept_state()
+        connection.set_ciphertext_mtu(_MTU_BYTES)
+        return connection
+
+    def _flush(self, connection: SSL.Connection, addr: Address) -> None:
+        """Send what OpenSSL wrote, a record a datagram: its memory BIO joins the records of a flight."""
+        while self._transport is not None:
+            try:
+                flight = connection.bio_read(_MAX_DATAGRAM_BYTES)
+            except SSL.WantReadError:
+                return
+            while len(flight) >= _RECORD_HEAD_BYTES:
+                size = _RECORD_HEAD_BYTES + int.from_bytes(flight[11:13], "big")
+                self._transport.sendto(flight[:size], addr)
+                flight = flight[size:]
+
+    def _end(self, addr: Address) -> None:
+        session = self._sessions.pop(addr, None)
+        if session is None:
+            return
+        for task in session.pending:
+            task.cancel()
+        try:
+            session.connection.shutdown()
+        except SSL.Error:
+            return
+        self._flush(session.connection, addr)
+
+
+async def serve_dtls(
+    address: tuple[str, int], context: SSL.Context, handler: Handler, on_refused: OnRefused
+) -> DtlsServer:
+    """Listen on a UDP port; return what closes it.
+
+    Args:
+        on_refused: told the address and reason of a failed handshake; must be quick.
+
+    Raises:
+        PortInUseError: another program has the port.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        _, server = await loop.create_datagram_endpoint(
+            lambda: DtlsServer(context, handler, on_refused), local_addr=address
+        )
+    except OSError as error:
+        raise PortInUseError(f"port {address[1]} (dtls): expected it free, found it in use") from error
+    return server
+
+
+def dtls_context(certificate: Path, authorities: list[x509.Certificate]) -> SSL.Context:
+    """Return DTLS 1.2 with our server certificate that demands a client's.
+
+    Args:
+        certificate: PEM of key and chain, leaf first.
+        authorities: root and issuing device CAs: constrained clients send their leaf only.
+    """
+    context = SSL.Context(SSL.DTLS_SERVER_METHOD)
+    load_certificate(context, certificate)
+    store = context.get_cert_store()
+    if store is None:
+        raise AssertionError("OpenSSL gives every context a certificate store")
+    for authority in authorities:
+        store.add_cert(crypto.X509.from_cryptography(authority))
+    context.set_cipher_list(b"ECDHE+AESGCM:ECDHE+AESCCM:ECDHE+CHACHA20")
+    context.set_options(SSL.OP_NO_RENEGOTIATION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    context.set_verify_depth(4)
+    return context
+
+
+def load_certificate(context: SSL.Context, certificate: Path) -> None:
+    """Use the key and chain in a PEM file from the next session on."""
+    context.use_certificate_chain_file(str(certificate))
+    context.use_privatekey_file(str(certificate))
+
+
+def _peer_of(connection: SSL.Connection) -> bytes:
+    certificate = connection.get_peer_certificate(as_cryptography=True)
+    if certificate is None:
+        raise SSL.Error([("DTLS", "", "no client certificate")])
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _reason_of(error: SSL.Error) -> str:
+    """Return OpenSSL's words for a failed handshake."""
+    try:
+        return str(error.args[0][-1][-1])[:80]
+    except (IndexError, TypeError):
+        return "the handshake failed"
