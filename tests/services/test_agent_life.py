@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ from support.softhsm import make_token
 _names = (f"cam-{number}" for number in itertools.count(1))
 
 
+@dataclass(kw_only=True)
+class Host(AgentHost):
+    """A device of the small platform."""
+
+    platform: SmallPlatform
+
+
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallPlatform]:
     with small_platform(tmp_path_factory.mktemp("platform")) as started:
@@ -29,23 +37,23 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallPlatform
 
 
 @pytest.fixture
-def host(platform: SmallPlatform, tmp_path: Path) -> Iterator[AgentHost]:
-    made = AgentHost(platform, next(_names), tmp_path)
+def host(platform: SmallPlatform, tmp_path: Path) -> Iterator[Host]:
+    made = Host(platform.where, next(_names), tmp_path, platform=platform)
     yield made
     made.kill()
 
 
-def enroll(host: AgentHost, *, lifetime_s: int = 86_400) -> None:
+def enroll(host: Host, *, lifetime_s: int = 86_400) -> None:
     host.give_claim(host.platform.add_device(host.device_id, lifetime_s=lifetime_s))
     host.start()
     wait_connected(host)
 
 
-def wait_connected(host: AgentHost) -> None:
+def wait_connected(host: Host) -> None:
     wait_for(lambda: host.status.get("session", {}).get("connected"), "a session")
 
 
-def readings(host: AgentHost, stream: str) -> list[Any]:
+def readings(host: Host, stream: str) -> list[Any]:
     """Return what came of a stream, each message once, in order."""
     seen: dict[str, Any] = {}
     for envelope in host.platform.published(f"d/{host.device_id}/t/{stream}"):
@@ -53,12 +61,12 @@ def readings(host: AgentHost, stream: str) -> list[Any]:
     return list(seen.values())
 
 
-def certificates(host: AgentHost) -> list[Any]:
+def certificates(host: Host) -> list[Any]:
     with host.platform.db.read() as tx:
         return pki.list_certificates(tx, host.device_id)
 
 
-def test_a_claim_leads_to_a_session_and_its_file_is_gone(host: AgentHost) -> None:
+def test_a_claim_leads_to_a_session_and_its_file_is_gone(host: Host) -> None:
     enroll(host)
     wait_for(lambda: not (host.folder / "claim").exists(), "the claim to be deleted")
     assert host.status["enrollment"]["phase"] == "enrolled"
@@ -68,7 +76,7 @@ def test_a_claim_leads_to_a_session_and_its_file_is_gone(host: AgentHost) -> Non
     assert "claim" not in (host.folder / "agent.log").read_text()
 
 
-def test_what_the_application_says_arrives(host: AgentHost) -> None:
+def test_what_the_application_says_arrives(host: Host) -> None:
     enroll(host)
     host.say(
         {"stream": "temp", "value": {"celsius": 20.5}},
@@ -88,7 +96,7 @@ def test_what_the_application_says_arrives(host: AgentHost) -> None:
     wait_for(lambda: host.status["application"] == "ok", "the health")
 
 
-def test_nonsense_from_the_application_stops_nothing(host: AgentHost) -> None:
+def test_nonsense_from_the_application_stops_nothing(host: Host) -> None:
     enroll(host)
     for nonsense in ({}, {"stream": "a/b", "value": 1}, {"health": 7}, {"stream": "x", "value": 1, "z": 1}):
         host.say(nonsense)
@@ -98,7 +106,7 @@ def test_nonsense_from_the_application_stops_nothing(host: AgentHost) -> None:
 
 
 def test_nothing_is_lost_while_the_broker_is_away_or_the_agent_killed(
-    host: AgentHost, platform: SmallPlatform
+    host: Host, platform: SmallPlatform
 ) -> None:
     enroll(host)
     for number in range(50):
@@ -117,7 +125,7 @@ def test_nothing_is_lost_while_the_broker_is_away_or_the_agent_killed(
     assert order == sorted(order)
 
 
-def test_it_renews_in_time_with_a_new_key_and_switches_without_a_gap(host: AgentHost) -> None:
+def test_it_renews_in_time_with_a_new_key_and_switches_without_a_gap(host: Host) -> None:
     enroll(host, lifetime_s=10)
     host.say({"stream": "count", "value": 1})
     wait_for(lambda: len(certificates(host)) >= 2, "a second certificate", timeout_s=60)
@@ -135,9 +143,7 @@ def test_it_renews_in_time_with_a_new_key_and_switches_without_a_gap(host: Agent
     assert not host.is_logged("session_refused")
 
 
-def test_an_expired_device_waits_for_a_new_claim_and_comes_back(
-    host: AgentHost, platform: SmallPlatform
-) -> None:
+def test_an_expired_device_waits_for_a_new_claim_and_comes_back(host: Host, platform: SmallPlatform) -> None:
     enroll(host, lifetime_s=10)
     host.kill()
     wait_for(lambda: certificates(host)[0].not_after < platform.db.clock.now(), "its end", timeout_s=60)
@@ -148,9 +154,7 @@ def test_an_expired_device_waits_for_a_new_claim_and_comes_back(
     wait_connected(host)
 
 
-def test_a_claim_of_another_device_is_refused_with_the_reason(
-    host: AgentHost, platform: SmallPlatform
-) -> None:
+def test_a_claim_of_another_device_is_refused_with_the_reason(host: Host, platform: SmallPlatform) -> None:
     platform.add_device(host.device_id)
     host.give_claim(platform.add_device(f"{host.device_id}-other"))
     host.start()
@@ -158,7 +162,7 @@ def test_a_claim_of_another_device_is_refused_with_the_reason(
     assert host.status["enrollment"]["certificate"] is None
 
 
-def test_it_waits_out_a_server_that_is_away(host: AgentHost, platform: SmallPlatform) -> None:
+def test_it_waits_out_a_server_that_is_away(host: Host, platform: SmallPlatform) -> None:
     platform.stop_server()
     host.give_claim(platform.add_device(host.device_id))
     host.start()
@@ -172,7 +176,7 @@ def test_a_device_whose_clock_is_wrong_gets_signed_time_first(tmp_path: Path, da
     """The platform lives in another year; to it, this machine's clock is as wrong as one that lost power."""
     elsewhen = SmallPlatform(tmp_path, clock=OffsetClock(SystemClock(), days * 86_400))
     elsewhen.start_server()
-    host = AgentHost(elsewhen, "cam-1", tmp_path / "host")
+    host = Host(elsewhen.where, "cam-1", tmp_path / "host", platform=elsewhen)
     try:
         host.give_claim(elsewhen.add_device("cam-1"))
         host.start()
@@ -192,12 +196,12 @@ def command(number: int, name: str, **args: Any) -> bytes:
     return json.dumps(body).encode()
 
 
-def result(host: AgentHost, number: int) -> Any:
+def result(host: Host, number: int) -> Any:
     topic = f"d/{host.device_id}/cmd/{number}/result"
     return wait_for(lambda: host.platform.published(topic), f"result {number}")[-1]
 
 
-def test_commands_are_answered_and_unknown_ones_refused(host: AgentHost, platform: SmallPlatform) -> None:
+def test_commands_are_answered_and_unknown_ones_refused(host: Host, platform: SmallPlatform) -> None:
     enroll(host)
     topic = f"d/{host.device_id}/cmd"
     platform.send(f"{topic}/1", command(1, "ping"))
@@ -216,7 +220,7 @@ def test_commands_are_answered_and_unknown_ones_refused(host: AgentHost, platfor
     assert result(host, 7)["ok"]
 
 
-def test_a_reboot_ends_the_agent_and_is_reported_after_it(host: AgentHost, platform: SmallPlatform) -> None:
+def test_a_reboot_ends_the_agent_and_is_reported_after_it(host: Host, platform: SmallPlatform) -> None:
     enroll(host)
     wait_for(lambda: host.platform.published(f"d/{host.device_id}/shadow/reported"), "the subscription")
     platform.send(f"d/{host.device_id}/cmd/1", command(1, "reboot"))
@@ -231,7 +235,7 @@ def test_a_reboot_ends_the_agent_and_is_reported_after_it(host: AgentHost, platf
     assert result(host, 1) == {"ok": True, "output": "restarted", "error": ""}
 
 
-def test_the_desired_interval_is_taken_up_and_kept(host: AgentHost, platform: SmallPlatform) -> None:
+def test_the_desired_interval_is_taken_up_and_kept(host: Host, platform: SmallPlatform) -> None:
     enroll(host)
     shadow = f"d/{host.device_id}/shadow"
     wait_for(lambda: platform.published(f"{shadow}/reported"), "the shadow")
@@ -248,7 +252,7 @@ def test_the_desired_interval_is_taken_up_and_kept(host: AgentHost, platform: Sm
     assert platform.published(f"{shadow}/reported")[-1]["state"]["telemetry"] == {"interval": "7s"}
 
 
-def test_sigterm_ends_it_within_two_seconds_and_leaves_its_status(host: AgentHost) -> None:
+def test_sigterm_ends_it_within_two_seconds_and_leaves_its_status(host: Host) -> None:
     enroll(host)
     started = time.monotonic()
     assert host.stop() == 0
@@ -257,7 +261,7 @@ def test_sigterm_ends_it_within_two_seconds_and_leaves_its_status(host: AgentHos
     assert took_s < 10  # two are promised; a busy machine gets more
 
 
-def test_status_tells_a_running_agent_from_a_killed_one(host: AgentHost) -> None:
+def test_status_tells_a_running_agent_from_a_killed_one(host: Host) -> None:
     def state() -> str:
         arguments = ["agent", "status", "--config", str(host.config_file), "--json"]
         found = CliRunner().invoke(cli, arguments)
@@ -270,15 +274,15 @@ def test_status_tells_a_running_agent_from_a_killed_one(host: AgentHost) -> None
     assert state() == "killed"
 
 
-def test_two_agents_on_one_state_folder_do_not_start(host: AgentHost) -> None:
+def test_two_agents_on_one_state_folder_do_not_start(host: Host) -> None:
     enroll(host)
-    second = AgentHost(host.platform, host.device_id, host.folder)
+    second = AgentHost(host.where, host.device_id, host.folder)
     second.start()
     assert second.wait() == 1
     assert "found one running" in (host.folder / "agent.log").read_text()
 
 
-def test_wrong_settings_are_one_clear_line(host: AgentHost) -> None:
+def test_wrong_settings_are_one_clear_line(host: Host) -> None:
     text = render_agent_config(host.config).decode()
     host.config_file.write_text(text.replace("device_id", "device_name"))
     host.start()
@@ -294,7 +298,7 @@ def test_keys_can_live_in_a_token(platform: SmallPlatform, tmp_path: Path) -> No
     pin.write_text(token.pin)
     pin.chmod(0o600)
     keys = Pkcs11Keys(module=token.module, token=token.label, pin_file=pin)
-    host = AgentHost(platform, next(_names), tmp_path / "host", keys=keys)
+    host = Host(platform.where, next(_names), tmp_path / "host", keys, platform=platform)
     try:
         enroll(host)
         host.say({"stream": "temp", "value": 1})
@@ -304,7 +308,7 @@ def test_keys_can_live_in_a_token(platform: SmallPlatform, tmp_path: Path) -> No
         host.kill()
 
 
-def test_a_kill_at_any_moment_is_recovered_from(host: AgentHost) -> None:
+def test_a_kill_at_any_moment_is_recovered_from(host: Host) -> None:
     """Killed ten times while it enrolls and connects, then left alone."""
     host.give_claim(host.platform.add_device(host.device_id))
     for attempt in range(10):

@@ -51,6 +51,15 @@ def wait_for(find: Callable[[], T | None], what: str, *, timeout_s: float = WAIT
     return found
 
 
+@dataclass(frozen=True)
+class Where:
+    """What a device is told about its platform."""
+
+    server: str
+    mqtt: str
+    ca_file: Path
+
+
 class SmallPlatform:
     """Devices port and broker in `folder`. `messages` is what devices published while the broker ran."""
 
@@ -75,6 +84,11 @@ class SmallPlatform:
         self._server: tuple[TlsServer, threading.Thread] | None = None
         self._reader: threading.Thread | None = None
         self._end_reader: Callable[[], object] = lambda: None
+
+    @property
+    def where(self) -> Where:
+        server, mqtt = f"https://localhost:{self.port}", f"localhost:{self.broker.mqtt_port}"
+        return Where(server, mqtt, self.ca_file)
 
     def start_server(self) -> None:
         listener = socket.create_server(("127.0.0.1", self.port))
@@ -156,7 +170,7 @@ class SmallPlatform:
 class AgentHost:
     """A device with an agent that can be started, stopped and killed."""
 
-    platform: SmallPlatform
+    where: Where
     device_id: str
     folder: Path
     keys: Keys | None = None
@@ -167,9 +181,9 @@ class AgentHost:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = AgentConfig(
             device_id=self.device_id,
-            server=f"https://localhost:{self.platform.port}",
-            mqtt=f"localhost:{self.platform.broker.mqtt_port}",
-            ca_file=self.platform.ca_file,
+            server=self.where.server,
+            mqtt=self.where.mqtt,
+            ca_file=self.where.ca_file,
             state_dir=self.folder / "state",
             keys=self.keys or SoftwareKeys(self.folder / "keys"),
             claim_file=self.folder / "claim",
