@@ -90,6 +90,19 @@ def _free_pair() -> int:
                     return port
 
 
+def _power_on_somewhere(folder: Path) -> Swtpm:
+    """Return a running chip; between our looking for a port and its taking it, another may have."""
+    for _ in range(5):
+        chip = Swtpm(folder, _free_pair())
+        try:
+            chip.power_on()
+        except AssertionError:
+            chip.power_off()
+        else:
+            return chip
+    raise AssertionError("swtpm did not start on any of five ports")
+
+
 @contextmanager
 def running_swtpm(folder: Path) -> Iterator[Swtpm]:
     """Yield a fresh chip; skip where swtpm or tpm2-pytss is not installed."""
@@ -108,8 +121,7 @@ def running_swtpm(folder: Path) -> Iterator[Swtpm]:
         ],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
-    chip = Swtpm(folder, _free_pair())
-    chip.power_on()
+    chip = _power_on_somewhere(folder)
     try:
         yield chip
     finally:
