@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,33 +91,44 @@ class Rig:
 
     def _enroll_one(self, folder: Path, device_id: str) -> Device:
         claim = self.api.post("/devices", {"id": device_id, "model": "bench"})["claim"]
-        key = ec.generate_private_key(ec.SECP256R1())
+        device = Device(device_id, folder / f"{device_id}.pem", folder / f"{device_id}.key")
         context = ssl.create_default_context(cafile=str(self.ca_file))
+        headers = urllib3.make_headers(basic_auth=f"{device_id}:{claim}")
+        self._ask_est("simpleenroll", device, context, headers)
+        return device
+
+    def renew(self, device: Device) -> None:
+        """Give a device a new certificate for a new key, on a new connection that the old one authenticates."""
+        self._ask_est("simplereenroll", device, client_context(self.ca_file, device), {})
+
+    def _ask_est(
+        self, operation: str, device: Device, context: ssl.SSLContext, headers: dict[str, str]
+    ) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
         with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
             answer = pool.request(
                 "POST",
-                f"https://localhost:{self.port_base + 1}/.well-known/est/simpleenroll",
-                body=base64.b64encode(make_csr(key, device_id)),
-                headers={
-                    "Content-Type": "application/pkcs10",
-                    **urllib3.make_headers(basic_auth=f"{device_id}:{claim}"),
-                },
+                f"https://localhost:{self.port_base + 1}/.well-known/est/{operation}",
+                body=base64.b64encode(make_csr(key, device.id)),
+                headers={"Content-Type": "application/pkcs10", **headers},
             )
         if answer.status != 200:
-            raise RuntimeError(f"{device_id} could not enroll: {answer.data!r}")
-        device = Device(device_id, folder / f"{device_id}.pem", folder / f"{device_id}.key")
-        device.chain.write_bytes(
-            b"".join(one.public_bytes(Encoding.PEM) for one in parse_certificates(answer.data))
-        )
+            raise RuntimeError(f"{device.id}: {operation} got {answer.status} {answer.data!r}")
+        chain = b"".join(one.public_bytes(Encoding.PEM) for one in parse_certificates(answer.data))
+        device.chain.write_bytes(chain)
         device.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return device
 
 
-def make_csr(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
-    """Return a PKCS#10 request, DER."""
+def make_csr(
+    key: ec.EllipticCurvePrivateKey, name: str, *, names: Sequence[str] = (), encoding: Encoding = Encoding.DER
+) -> bytes:
+    """Return a PKCS#10 request for a common name and DNS names."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    if names:
+        found = x509.SubjectAlternativeName([x509.DNSName(one) for one in names])
+        builder = builder.add_extension(found, critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(encoding)
 
 
 def free_port_base(count: int = 8) -> int:
