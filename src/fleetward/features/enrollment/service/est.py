@@ -5,7 +5,7 @@ from cryptography import x509
 from fleetward.base.db import Tx
 from fleetward.features.attestation import service as attestation
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.model import AttestationPolicy, Device, HardwareKind, KeyTier
+from fleetward.features.devices.model import AttestationPolicy, Device, HardwareKind, KeyTier, Model
 from fleetward.features.devices.peer import DevicePeer
 from fleetward.features.enrollment.model import (
     EnrollmentConflictError,
@@ -38,8 +38,9 @@ def enroll_by_claim(
     answered = redeem_claim(tx, claim.token_hash, csr)
     if answered is not None:
         return answered
+    model = devices.get_model(tx, device.model)
     tier = tier_on_word_of_shipment(device.hardware, Lane.CLAIM, fingerprint_of(csr))
-    return issue(tx, context, device, csr, tier, Lane.CLAIM)
+    return issue(tx, context, device, model, csr, tier, Lane.CLAIM)
 
 
 def enroll_by_idevid(
@@ -59,8 +60,9 @@ def enroll_by_idevid(
         )
     check_may_enroll(device)
     check_csr(context, device.id, csr)
+    model = devices.get_model(tx, device.model)
     tier = tier_on_word_of_shipment(device.hardware, Lane.IDEVID, fingerprint_of(csr))
-    return issue(tx, context, device, csr, tier, Lane.IDEVID)
+    return issue(tx, context, device, model, csr, tier, Lane.IDEVID)
 
 
 def enroll_by_listed_key(
@@ -80,8 +82,9 @@ def enroll_by_listed_key(
     answered = find_answer(tx, device.id, csr)
     if answered is not None:
         return answered
+    model = devices.get_model(tx, device.model)
     tier = tier_on_word_of_shipment(device.hardware, Lane.LISTED_KEY, key)
-    return issue(tx, context, device, csr, tier, Lane.LISTED_KEY)
+    return issue(tx, context, device, model, csr, tier, Lane.LISTED_KEY)
 
 
 def reenroll(
@@ -94,19 +97,20 @@ def reenroll(
         EnrollmentConflictError: the device's key lives in a TPM, or its last attestation failed.
     """
     device = peer.device
+    model = devices.get_model(tx, device.model)
     check_may_renew_by_est(device)
-    check_attestation_allows_renewal(tx, device)
+    check_attestation_allows_renewal(tx, device, model)
     check_csr(context, device.id, csr)
-    return issue(tx, context, device, csr, device.tier or KeyTier.SOFTWARE, Lane.CERTIFICATE)
+    return issue(tx, context, device, model, csr, device.tier or KeyTier.SOFTWARE, Lane.CERTIFICATE)
 
 
-def check_attestation_allows_renewal(tx: Tx, device: Device) -> None:
+def check_attestation_allows_renewal(tx: Tx, device: Device, model: Model) -> None:
     """Pass unless the model asks for attestation and this device's last one failed.
 
     Raises:
         EnrollmentConflictError: it did: renewal would prolong what may not connect.
     """
-    if devices.get_model(tx, device.model).attestation is AttestationPolicy.NONE:
+    if model.attestation is AttestationPolicy.NONE:
         return
     appraisal = attestation.find_appraisal(tx, device.id)
     if appraisal is not None and not appraisal.good:

@@ -7,7 +7,7 @@ from fleetward.base.db import Tx
 from fleetward.base.events import Severity, emit
 from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.model import Device, DeviceState, KeyTier, check_tier
+from fleetward.features.devices.model import Device, DeviceState, KeyTier, Model, check_tier
 from fleetward.features.enrollment import store
 from fleetward.features.enrollment.model import Lane, check_may_enroll, fingerprint_of, verify_request
 from fleetward.features.pki import service as pki
@@ -26,6 +26,7 @@ def issue(
     tx: Tx,
     context: PkiContext,
     device: Device,
+    model: Model,
     csr: x509.CertificateSigningRequest,
     tier: KeyTier,
     lane: Lane,
@@ -39,7 +40,6 @@ def issue(
         EnrollmentRefusedError: the device's life has ended.
     """
     check_may_enroll(device)
-    model = devices.get_model(tx, device.model)
     if device.tier is tier and device.state is not DeviceState.REGISTERED:
         check_tier(device.id, model, device.tier, tier)
     else:

@@ -70,7 +70,7 @@ def begin_tpm(tx: Tx, request: TpmBegin, peer_id: str | None) -> TpmBegun:
     check_may_enroll(device)
     if request.purpose is Purpose.RENEW:
         _check_peer(device, peer_id)
-        check_attestation_allows_renewal(tx, device)
+        check_attestation_allows_renewal(tx, device, devices.get_model(tx, device.model))
     if claim_hash is None and device.hardware != HardwareIdentity(HardwareKind.TPM_EK, chip):
         raise _not_vouched_for(device_id)
     if request.purpose is Purpose.RECOVER:
@@ -127,8 +127,8 @@ def finish_tpm(
         answered = redeem_claim(tx, attempt.claim_hash, csr)
     devices.bind_hardware(tx, device.id, HardwareIdentity(HardwareKind.TPM_EK, attempt.ek_fingerprint))
     attestation.bind_key(tx, activation.key)
-    lane = _LANE_OF[attempt.purpose]
-    leaf = answered or issue(tx, context, device, csr, KeyTier.TPM, lane)
+    lane, model = _LANE_OF[attempt.purpose], devices.get_model(tx, device.model)
+    leaf = answered or issue(tx, context, device, model, csr, KeyTier.TPM, lane)
     chain = (leaf, context.device_ca.certificate, *context.device_ca.chain)
     return TpmIssued(tuple(one.public_bytes(Encoding.DER) for one in chain))
 
