@@ -5,9 +5,11 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -199,6 +201,28 @@ def test_a_second_start_changes_nothing_that_lasts(rig: Rig) -> None:
     assert rig.broker.config_file.read_bytes() == before
     assert len(rig.messaging.archive.read_last("lasting-1", "telemetry", "x", 10)) == 1
     assert rig.publish(device, "d/lasting-1/t/x", "2").returncode == 0
+
+
+def test_a_database_restored_from_a_backup_decides_again(rig: Rig) -> None:
+    rig.start()
+    device = rig.enroll("restored-1")
+    backup = rig.folder / "backup.sqlite3"
+    with (
+        closing(sqlite3.connect(rig.folder / "fleetward.sqlite3")) as live,
+        closing(sqlite3.connect(backup)) as copy,
+    ):
+        live.backup(copy)
+    rig.transition("restored-1", DeviceState.QUARANTINED)
+    wait_for(lambda: rig.publish(device, "d/restored-1/t/x", "1").returncode != 0)
+    rig.stop()
+    rig.db.close()
+    for leftover in rig.folder.glob("fleetward.sqlite3*"):
+        leftover.unlink()
+    backup.rename(rig.folder / "fleetward.sqlite3")
+    rig.start()
+    assert rig.publish(device, "d/restored-1/t/x", "1").returncode == 0
+    rig.transition("restored-1", DeviceState.QUARANTINED)
+    wait_for(lambda: rig.publish(device, "d/restored-1/t/x", "1").returncode != 0)
 
 
 def test_the_configuration_holds_no_password_and_no_plaintext_listener(rig: Rig) -> None:

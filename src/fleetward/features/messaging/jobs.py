@@ -97,6 +97,12 @@ def admission_changes(db: Database, notices: Iterable[Notice]) -> list[Admission
     return [record for record in found if record is not None]
 
 
+def registry_version(db: Database) -> int:
+    """Return the version that an admission record drawn now would have."""
+    with db.read(ACTOR) as tx:
+        return service.registry_version(tx)
+
+
 def all_admission_records(db: Database) -> list[AdmissionRecord]:
     """Return the records of every device, page by page, each page over one snapshot."""
     records: list[AdmissionRecord] = []

@@ -97,6 +97,11 @@ class BucketMirror(Generic[V]):
         for start in range(0, len(left), _PUT_AT_ONCE):
             await asyncio.gather(*map(self.put, left[start : start + _PUT_AT_ONCE]))
 
+    async def purge(self) -> None:
+        """Empty the bucket and this mirror; mirrors of other processes hold theirs until they restart."""
+        await self._js.purge_stream(f"KV_{self._bucket}")
+        self._values.clear()
+
     async def _on_message(self, message: Msg) -> None:
         self._apply(message.data)
 

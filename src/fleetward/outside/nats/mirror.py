@@ -56,6 +56,9 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
         await self.put_all(changed)
         return len(changed)
 
+    def newest_version(self) -> int:
+        return max((record.version for record in self.values()), default=0)
+
     def _says_the_same(self, record: AdmissionRecord) -> bool:
         known = self.find(record.device)
         return known is not None and replace(known, version=record.version) == record

@@ -110,8 +110,21 @@ class Worker:
             await consumer.create()
 
     async def start(self) -> None:
-        """Draw all admission records afresh, then learn who is connected."""
-        await self.rebuild()
+        """Make sure the bucket `admission` speaks of this database, then learn who is connected.
+
+        What the bucket holds is brought up to date by the events that wait in their stream, so that only an
+        empty one is drawn afresh before devices may connect; `tasks` checks all of it soon after.
+        """
+        shared = self._shared
+        loop = asyncio.get_running_loop()
+        version = await loop.run_in_executor(shared.threads, jobs.registry_version, shared.db)
+        if shared.admission.newest_version() > version:
+            log.warning(
+                "admission_of_another_database", bucket=shared.admission.newest_version(), database=version
+            )
+            await shared.admission.purge()
+        if not len(shared.admission):
+            await self.rebuild()
         await self.sessions.start()
         await self._presence.start()
         await self._ingest.start()
@@ -126,7 +139,7 @@ class Worker:
             "ingest-qos0": self._ingest.run,
             "presence": self._presence.run,
             "downlink": self._downlink.run,
-            "rebuild": self._rebuild_hourly,
+            "rebuild": self._check_hourly,
         }
 
     async def rebuild(self) -> None:
@@ -137,10 +150,10 @@ class Worker:
         changed = await shared.admission.replace_all(records)
         log.info("admission_rebuilt", devices=len(records), changed=changed)
 
-    async def _rebuild_hourly(self) -> None:
+    async def _check_hourly(self) -> None:
         while True:
-            await asyncio.sleep(_REBUILD_EVERY_S)
             await retry(self.rebuild, what="admission")
+            await asyncio.sleep(_REBUILD_EVERY_S)
 
 
 def _log_kick(session: LiveSession, refusal: Refusal) -> None:

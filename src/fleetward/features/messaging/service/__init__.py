@@ -4,6 +4,7 @@ from fleetward.features.messaging.service.admission import (
     SessionRefusedError,
     admission_record,
     list_admission_records,
+    registry_version,
     require_session,
 )
 from fleetward.features.messaging.service.commands import (
@@ -41,6 +42,7 @@ __all__ = [
     "record_reported",
     "record_result",
     "record_session_changes",
+    "registry_version",
     "require_session",
     "set_desired",
     "time_out_commands",

@@ -6,7 +6,7 @@ from fleetward.base.db import Tx
 from fleetward.base.errors import ForbiddenError
 from fleetward.features.attestation import service as attestation
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.model import AttestationPolicy, Device
+from fleetward.features.devices.model import AttestationPolicy, Device, Model
 from fleetward.features.messaging import store
 from fleetward.features.messaging.model import (
     AdmissionRecord,
@@ -28,13 +28,22 @@ class SessionRefusedError(ForbiddenError):
 def admission_record(tx: Tx, device_id: str) -> AdmissionRecord | None:
     """Return all that decides on a device's sessions, None for an unknown device."""
     device = devices.find_device(tx, device_id)
-    return None if device is None else _record_of(tx, device, store.last_event_id(tx))
+    if device is None:
+        return None
+    return _record_of(tx, device, devices.get_model(tx, device.model), store.last_event_id(tx))
 
 
 def list_admission_records(tx: Tx, *, after: str = "", limit: int = 500) -> list[AdmissionRecord]:
     """Return the records of up to `limit` devices by id, those after `after`."""
     version = store.last_event_id(tx)
-    return [_record_of(tx, device, version) for device in devices.list_devices(tx, after=after, limit=limit)]
+    models = {model.id: model for model in devices.list_models(tx)}
+    found = devices.list_devices(tx, after=after, limit=limit)
+    return [_record_of(tx, device, models[device.model], version) for device in found]
+
+
+def registry_version(tx: Tx) -> int:
+    """Return the version that a record drawn now would have."""
+    return store.last_event_id(tx)
 
 
 def require_session(
@@ -60,8 +69,7 @@ def require_session(
     return decision
 
 
-def _record_of(tx: Tx, device: Device, version: int) -> AdmissionRecord:
-    model = devices.get_model(tx, device.model)
+def _record_of(tx: Tx, device: Device, model: Model, version: int) -> AdmissionRecord:
     appraisal = attestation.find_appraisal(tx, device.id)
     certificates = pki.list_certificates(tx, device.id)
     return AdmissionRecord(

@@ -52,7 +52,8 @@ def record_told(tx: Tx, device_id: str, reading: Reading) -> None:
         f"Device {device_id} says: {str(said.get('message', said['event']))[:_MAX_DETAIL_CHARS]}",
         device=device_id,
         severity=Severity(severity) if severity in _SEVERITIES else Severity.WARNING,
-        said=details, reading=reading.id,
+        said=details,
+        reading=reading.id,
     )
 
 
