@@ -41,7 +41,7 @@ class AcmeClient:
         answers = self._answers
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - http.server's name
+            def do_GET(self) -> None:
                 body = answers.get(self.path.rpartition("/")[2], "").encode()
                 self.send_response(200 if body else 404)
                 self.send_header("Content-Length", str(len(body)))
@@ -85,11 +85,12 @@ class AcmeClient:
             return self._post(pool, directory, done["certificate"], None).data
 
     def _wait(self, pool: urllib3.PoolManager, directory: Any, url: str, status: str) -> Any:
+        order = self._post(pool, directory, url, None).json()
         for _ in range(_POLLS):
-            order = self._post(pool, directory, url, None).json()
             if order["status"] in (status, "valid"):
                 return order
             time.sleep(_POLL_S)
+            order = self._post(pool, directory, url, None).json()
         raise TimeoutError(f"the order is {order['status']}, not {status}")
 
     @contextmanager

@@ -45,7 +45,7 @@ def _measure(port: int, ca_file: Path, devices: Sequence[Device]) -> float:
     ]
     for worker in workers:
         worker.start()
-    spans = [queue.get(timeout=120) for _ in workers]
+    spans: list[tuple[float, float]] = [queue.get(timeout=120) for _ in workers]
     for worker in workers:
         worker.join()
     return len(devices) / (max(end for _, end in spans) - min(start for start, _ in spans))

@@ -1,4 +1,4 @@
-"""QoS 1 messages a second that the broker acknowledges, through our ingest, beside mosquitto and bare nats."""
+"""QoS 1 messages a second that the broker acknowledges, with our ingest, beside mosquitto and bare nats."""
 
 import multiprocessing
 import socket
@@ -44,7 +44,7 @@ def _measure(port: int, ca_file: Path, devices: list[Device]) -> float:
     ]
     for worker in workers:
         worker.start()
-    spans = [queue.get(timeout=180) for _ in workers]
+    spans: list[tuple[float, float]] = [queue.get(timeout=180) for _ in workers]
     for worker in workers:
         worker.join()
     return len(devices) * _MESSAGES / (max(end for _, end in spans) - min(start for start, _ in spans))
@@ -66,7 +66,9 @@ def _publish(port: int, ca_file: Path, device: Device, barrier: Barrier, queue: 
                 burst = min(_WINDOW - (sent - acknowledged), _MESSAGES - sent)
                 numbers = range(sent, sent + burst)
                 stream.sendall(
-                    b"".join(packet(0x32, topic + struct.pack(">H", n % 65_535 + 1) + _PAYLOAD) for n in numbers)
+                    b"".join(
+                        packet(0x32, topic + struct.pack(">H", n % 65_535 + 1) + _PAYLOAD) for n in numbers
+                    )
                 )
                 sent += burst
             rest += stream.recv(65_536)

@@ -1,7 +1,9 @@
 """The certificate authorities we are measured beside, configured as their own documentation says."""
 
 import json
+import socket
 import sqlite3
+import ssl
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +61,8 @@ def cfssl(folder: Path) -> Iterator[PeerCa]:
     command = [
         "cfssl", "serve", "-address=127.0.0.1", f"-port={port}", f"-ca={folder}/root.pem",
         f"-ca-key={folder}/root.key", f"-config={folder}/config.json", f"-db-config={folder}/db.json",
-        f"-tls-cert={server.chain}", f"-tls-key={server.key}", f"-mutual-tls-ca={folder}/root.pem", "-loglevel=3",
+        f"-tls-cert={server.chain}", f"-tls-key={server.key}", f"-mutual-tls-ca={folder}/root.pem",
+        "-loglevel=3",
     ]  # fmt: skip
     with _running(command, folder / "cfssl.log", port) as pid:
         url = f"https://localhost:{port}/api/v1/cfssl/sign"
@@ -78,8 +81,19 @@ def caddy(folder: Path) -> Iterator[PeerCa]:
     )
     command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
     with _running(command, folder / "caddy.log", port, cwd=folder) as pid:
-        wait_for(root.exists, 20)
+        wait_for(lambda: root.exists() and _has_certificate(port, root), 20)
         yield PeerCa(pid, f"https://localhost:{port}/acme/local/directory", root)
+
+
+def _has_certificate(port: int, root: Path) -> bool:
+    """Whether Caddy has issued its own listener a certificate: it listens before."""
+    context = ssl.create_default_context(cafile=str(root))
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            context.wrap_socket(plain, server_hostname="localhost").close()
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def _make_root(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -105,9 +119,7 @@ def _issue(
     certificate = builder.add_extension(_usage(is_ca=False), critical=True).sign(issuer_key, hashes.SHA256())
     device = Device(name, folder / f"{name}.pem", folder / f"{name}.key")
     device.chain.write_bytes(certificate.public_bytes(Encoding.PEM))
-    device.key.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    )
+    device.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
     return device
 
 

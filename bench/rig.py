@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
 from fleetward.outside.http.platform import Api, find_platform
 from fleetward.wire.est import parse_certificates
 
@@ -44,7 +45,8 @@ class Result:
         ratio = self.ours / self.peer if self.peer else None
         return {
             "figure": self.figure, "unit": self.unit, "ours": round(self.ours, 3), "peer": self.peer_name,
-            "peer_value": round(self.peer, 3), "ratio": None if ratio is None else round(ratio, 2), "goal": self.goal,
+            "peer_value": round(self.peer, 3), "ratio": None if ratio is None else round(ratio, 2),
+            "goal": self.goal,
         }  # fmt: skip
 
 
@@ -98,7 +100,7 @@ class Rig:
         return device
 
     def renew(self, device: Device) -> None:
-        """Give a device a new certificate for a new key, on a new connection that the old one authenticates."""
+        """Give a device a certificate for a new key, on a new connection that the old one authenticates."""
         self._ask_est("simplereenroll", device, client_context(self.ca_file, device), {})
 
     def _ask_est(
@@ -120,7 +122,11 @@ class Rig:
 
 
 def make_csr(
-    key: ec.EllipticCurvePrivateKey, name: str, *, names: Sequence[str] = (), encoding: Encoding = Encoding.DER
+    key: ec.EllipticCurvePrivateKey,
+    name: str,
+    *,
+    names: Sequence[str] = (),
+    encoding: Encoding = Encoding.DER,
 ) -> bytes:
     """Return a PKCS#10 request for a common name and DNS names."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -227,7 +233,9 @@ async def open_mqtt(
     port: int, context: ssl.SSLContext, client_id: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return a connected MQTT stream. Raises ConnectionRefusedError when the broker says no."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname="localhost"
+    )
     writer.write(connect_packet(client_id))
     answer = await reader.readexactly(4)
     if answer[0] != 0x20 or answer[3] != 0:

@@ -123,6 +123,18 @@ def test_a_newer_claim_withdraws_the_older(db: Database, ca: PkiContext, token: 
     enroll(db, ca, "cam-1", newer.token, Keypair())
 
 
+def test_what_ran_out_is_forgotten_in_the_end(
+    db: Database, ca: PkiContext, token: str, clock: ManualClock
+) -> None:
+    enroll(db, ca, "cam-1", token, Keypair())
+    with db.write("system:timer") as tx:
+        assert service.forget_expired(tx) == 0
+    clock.advance(timedelta(days=91))
+    with db.write("system:timer") as tx:
+        assert service.forget_expired(tx) == 2
+    assert refusal(db, ca, "cam-1", token, Keypair()) == "unknown"
+
+
 @pytest.mark.parametrize("guess", ["", "x", "A" * 32, "é" * 40])
 def test_a_guess_is_unknown_whether_or_not_the_device_exists(
     db: Database, ca: PkiContext, guess: str

@@ -2,6 +2,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.errors import ConflictError, PortInUseError
 from fleetward.base.layout import DataFolder
@@ -16,9 +17,8 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 
 def test_a_folder_serves_one_platform_at_a_time(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
-    with hold_folder(folder):
-        with pytest.raises(ConflictError, match="--port-base"), hold_folder(folder):
-            pass
+    with hold_folder(folder), pytest.raises(ConflictError, match="--port-base"), hold_folder(folder):
+        pass
     with hold_folder(folder):
         pass
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import urllib3
 import uvicorn
@@ -136,23 +136,14 @@ class Bent:
 
 
 class Device:
-    """A device with one release installed at the factory."""
+    """A device in a folder: `state/`, `slots/` and what provisioning pinned."""
 
-    def __init__(
-        self, folder: Path, publisher: Publisher, first: Release, image: bytes, clock: Clock
-    ) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self.clock = clock
         self.told: list[m.Tell] = []
         self.reports: list[m.Report] = []
         self.reboots: list[str] = []
         self.seconds = 1000.0
-        folder.mkdir()
-        for name, content in (
-            ("root.json", publisher.root),
-            ("pinned.json", publisher.pinned),
-            ("ca.pem", b""),
-        ):
-            (folder / name).write_bytes(content)
         self.firmware = Firmware(
             slots_dir=folder / "slots",
             model=MODEL,
@@ -168,11 +159,26 @@ class Device:
             keys=SoftwareKeys(folder / "keys"),
             firmware=self.firmware,
         )
-        source = folder / "factory.img"
-        source.write_bytes(image)
-        prepare_slot(self.firmware.slots_dir, source, first.manifest)
         self.counter = FileCounter(self.config.state_dir / COUNTER_FILE)
         self.slots = SlotFolder(self.firmware.slots_dir)
+
+    @classmethod
+    def provision(
+        cls, folder: Path, publisher: Publisher, first: Release, image: bytes, clock: Clock
+    ) -> Self:
+        """Do what the factory does: pin root and keys, install the first release."""
+        folder.mkdir()
+        for name, content in (
+            ("root.json", publisher.root),
+            ("pinned.json", publisher.pinned),
+            ("ca.pem", b""),
+        ):
+            (folder / name).write_bytes(content)
+        source = folder / "factory.img"
+        source.write_bytes(image)
+        prepare_slot(folder / "slots", source, first.manifest)
+        source.unlink()
+        return cls(folder, clock)
 
     def boot(self) -> Start:
         """Do what the boot stage does before it starts programs."""
@@ -255,7 +261,7 @@ def update_rig(folder: Path, clock: Clock) -> Iterator[UpdateRig]:
     database = Database(f"sqlite:///{folder / 'fleetward.sqlite3'}", clock)
     migrate(database)
     publisher = make_publisher(folder / "platform", database, MODEL, "camera-2")
-    device = Device(folder / "device", publisher, publisher.publish("1.0.0", OLD), OLD, clock)
+    device = Device.provision(folder / "device", publisher, publisher.publish("1.0.0", OLD), OLD, clock)
     device.boot()
     with serve_updates(publisher.context, clock.now()) as url:
         fetch = HttpFetcher(url)

@@ -77,7 +77,8 @@ def insert_checkpoint(tx: Tx, size: int, note: str) -> None:
 
 
 def last_checkpoint_size(tx: Tx) -> int:
-    return tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(checkpoints.c.size), -1))).scalar_one()
+    size: int = tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(checkpoints.c.size), -1))).scalar_one()
+    return size
 
 
 def list_checkpoints(tx: Tx) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -22,7 +22,7 @@ MIN_CLAIM_LIFETIME = timedelta(seconds=10)
 MAX_CLAIM_LIFETIME = timedelta(days=30)
 CLAIM_BITS = 192
 BASIC_CHALLENGE = 'Basic realm="fleetward", charset="UTF-8"'
-CHALLENGE_LIFETIME = timedelta(minutes=2)
+KEPT_CLAIMS = timedelta(days=90)
 
 # What a request may carry beside the key without being asked for; all else we set ourselves.
 _MAX_SUBJECT_ATTRIBUTES = 8
@@ -72,7 +72,7 @@ class Claim:
     """A fresh claim: the one time its token is seen."""
 
     device_id: str
-    token: str
+    token: str = field(repr=False)
     expires_at: datetime
 
 

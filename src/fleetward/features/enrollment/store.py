@@ -99,6 +99,13 @@ def use_claim(tx: Tx, token_hash: str, key_fingerprint: str) -> bool:
     return result.rowcount == 1
 
 
+def delete_expired(tx: Tx, before: datetime) -> int:
+    """Delete claims that ended before a time, and answers and attempts that have run out."""
+    gone = tx.conn.execute(claims.delete().where(claims.c.expires_at <= before)).rowcount
+    gone += tx.conn.execute(answers.delete().where(answers.c.not_after <= tx.now)).rowcount
+    return gone + tx.conn.execute(attempts.delete().where(attempts.c.expires_at <= tx.now)).rowcount
+
+
 def put_answer(tx: Tx, device_id: str, key_fingerprint: str, certificate: bytes, not_after: datetime) -> None:
     """Remember the certificate given for a key in place of an earlier one; expired ones go."""
     tx.conn.execute(answers.delete().where(answers.c.device_id == device_id, answers.c.not_after <= tx.now))

@@ -78,7 +78,8 @@ def refresh_due(db: Database, context: UpdatesContext) -> int:
     wanted = {model: roles for model, roles in due.items() if roles}
     for model, roles in wanted.items():
         write_metadata(db, context, "system:updates", Change(model, roles))
-    _warn_of_root(db, context)
+    if wanted:
+        _warn_of_root(db, context)
     return len(wanted)
 
 

@@ -267,7 +267,7 @@ class TpmKeyStore:
             except (self._tss.TSS2_Exception, RuntimeError, ValueError, OSError) as error:
                 raise KeyUnavailableError(
                     f"TPM at {self._tcti}: expected it to do as asked, found: {error}",
-                    hint="If the TPM is locked out after unclean stops: tpm2_dictionarylockout --clear-lockout",
+                    hint="Locked out after unclean stops? tpm2_dictionarylockout --clear-lockout",
                 ) from error
 
     @contextmanager

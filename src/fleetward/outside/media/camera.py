@@ -88,8 +88,8 @@ class Camera:
 
     def _hold_line(self, context: ssl.SSLContext, stopped: threading.Event) -> None:
         with connect(
-            self._url, ssl=context, open_timeout=_OPEN_TIMEOUT_S, max_size=MAX_CONTROL_BYTES, compression=None,
-            proxy=None,
+            self._url, ssl=context, open_timeout=_OPEN_TIMEOUT_S, max_size=MAX_CONTROL_BYTES,
+            compression=None, proxy=None,
         ) as line:  # fmt: skip
             self._line = line
             self._log.info("camera_line_open")

@@ -245,6 +245,7 @@ def _start_timers(
         with rooms.db.write("system:cleaning") as tx:
             pki.forget_expired(tx)
             attestation.forget_expired(tx)
+            enrollment.forget_expired(tx)
 
     timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
     if "worker" in roles:

@@ -1,6 +1,6 @@
 """Use cases of enrollment. Each runs in the caller's transaction; a refusal raises and changes nothing."""
 
-from fleetward.features.enrollment.service.claims import add_device, create_claim
+from fleetward.features.enrollment.service.claims import add_device, create_claim, forget_expired
 from fleetward.features.enrollment.service.est import (
     enroll_by_claim,
     enroll_by_idevid,
@@ -27,6 +27,7 @@ __all__ = [
     "enroll_by_listed_key",
     "find_attempt",
     "finish_tpm",
+    "forget_expired",
     "import_manifest",
     "list_factories",
     "list_idevid_authorities",

@@ -14,6 +14,7 @@ from fleetward.features.enrollment import store
 from fleetward.features.enrollment.model import (
     CLAIM_BITS,
     DEFAULT_CLAIM_LIFETIME,
+    KEPT_CLAIMS,
     Claim,
     ClaimRecord,
     check_claim_lifetime,
@@ -68,6 +69,14 @@ def create_claim(tx: Tx, device_id: str, lifetime: timedelta = DEFAULT_CLAIM_LIF
     )
     emit(tx, "claim.created", f"A claim was made for {device_id}.", device=device_id)
     return claim
+
+
+def forget_expired(tx: Tx) -> int:
+    """Delete claims that expired 90 days ago, and what else ran out; return how many rows.
+
+    A claim that was used stays in the audit log.
+    """
+    return store.delete_expired(tx, tx.now - KEPT_CLAIMS)
 
 
 def find_claim(tx: Tx, device_id: str, token: str) -> ClaimRecord:
