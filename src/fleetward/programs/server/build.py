@@ -40,6 +40,7 @@ from fleetward.features.updates import http as updates_http
 from fleetward.features.updates.context import UpdatesContext, load_updates_context
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
+from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.initialise import blobs_url, database_url
 from fleetward.wire.est import PATH as EST_PATH
 
@@ -47,8 +48,8 @@ _MAX_IMAGE_BYTES = 4 * 1024**3
 _MAX_MANIFEST_BYTES = 256 * 1024**2
 # The pages load scripts, styles and media of their own origin only.
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; "
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _DEVICE_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
@@ -145,6 +146,7 @@ def build_console_app(
         app.include_router(router, prefix="/api/v1")
     app.include_router(pki_http.public_router)
     app.include_router(media_http.page_router)
+    app.router.routes.append(ConsoleRoute())
     app.add_middleware(
         BodyLimit,
         limits={"/api/v1/releases": _MAX_IMAGE_BYTES, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
