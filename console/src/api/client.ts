@@ -1,17 +1,16 @@
 /** Speaks to the platform's public API: cookies carry the session, a header the proof against forgery. */
 
+import type { Answer, Given, Method, Template } from "./paths";
 import { parseProblem, Problem } from "./problem";
 
 type Query = Record<string, string | number | boolean | null | undefined>;
 
-interface Options {
+interface Loose {
   path?: Record<string, string | number>;
   query?: Query;
   body?: unknown;
   signal?: AbortSignal;
 }
-
-type Method = "GET" | "POST" | "PUT" | "DELETE";
 
 let csrf = "";
 let askForProof: (() => Promise<boolean>) | null = null;
@@ -39,24 +38,23 @@ export function renderQuery(query: Query = {}): string {
   return pairs.length === 0 ? "" : `?${new URLSearchParams(pairs.map(([k, v]) => [k, String(v)])).toString()}`;
 }
 
-/** Return the parsed answer. Throws a Problem; asks for a fresh proof and tries again where one is due. */
-export async function call<T>(method: Method, template: string, options: Options = {}): Promise<T> {
+async function call(method: Method, template: string, options: Loose = {}): Promise<unknown> {
   try {
-    return await send<T>(method, template, options);
+    return await send(method, template, options);
   } catch (error) {
     const isDue = error instanceof Problem && error.code === "step_up_required";
     if (!isDue || askForProof === null || !(await askForProof())) throw error;
-    return send<T>(method, template, options);
+    return send(method, template, options);
   }
 }
 
-async function send<T>(method: Method, template: string, options: Options): Promise<T> {
+async function send(method: Method, template: string, options: Loose): Promise<unknown> {
   const headers: Record<string, string> = { Accept: "application/json" };
-  if (method !== "GET" && csrf !== "") headers["X-Fleetward-CSRF"] = csrf;
+  if (method !== "get" && csrf !== "") headers["X-Fleetward-CSRF"] = csrf;
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
   const address = `/api/v1${fillPath(template, options.path)}${renderQuery(options.query)}`;
   const answer = await reach(address, {
-    method,
+    method: method.toUpperCase(),
     headers,
     body: options.body === undefined ? null : JSON.stringify(options.body),
     signal: options.signal ?? null,
@@ -66,7 +64,7 @@ async function send<T>(method: Method, template: string, options: Options): Prom
   const isJson = (answer.headers.get("Content-Type") ?? "").includes("json");
   const body: unknown = isJson && text !== "" ? JSON.parse(text) : text;
   if (!answer.ok) throw parseProblem(answer.status, body);
-  return body as T;
+  return body;
 }
 
 async function reach(address: string, request: RequestInit): Promise<Response> {
@@ -78,7 +76,13 @@ async function reach(address: string, request: RequestInit): Promise<Response> {
   }
 }
 
-export const get = <T>(template: string, options?: Options) => call<T>("GET", template, options);
-export const post = <T>(template: string, options?: Options) => call<T>("POST", template, options);
-export const put = <T>(template: string, options?: Options) => call<T>("PUT", template, options);
-export const remove = <T>(template: string, options?: Options) => call<T>("DELETE", template, options);
+/** Return what calls a path with one method: it throws a Problem, and asks for a fresh proof where one is due. */
+function by<M extends Method>(method: M) {
+  return async <P extends Template<M>>(template: P, ...[options]: Given<P, M>): Promise<Answer<P, M>> =>
+    (await call(method, template, options)) as Answer<P, M>;
+}
+
+export const get = by("get");
+export const post = by("post");
+export const put = by("put");
+export const remove = by("delete");

@@ -4,7 +4,6 @@ import { useNavigate, useSearch } from "@tanstack/react-router";
 import { type SubmitEvent, useState } from "react";
 
 import { get, post } from "../api/client";
-import type { DeviceCode } from "../api/types";
 import { Ago } from "../design/Ago";
 import { Await, Facts, Notice, ProblemNotice } from "../design/parts";
 import { useMe } from "../session/me";
@@ -45,7 +44,7 @@ function Decision({ code }: { code: string }) {
   const me = useMe();
   const found = useQuery({
     queryKey: ["device-code", code],
-    queryFn: () => get<DeviceCode>("/device-codes/{user_code}", { path: { user_code: code } }),
+    queryFn: () => get("/device-codes/{user_code}", { path: { user_code: code } }),
     retry: false,
   });
   const decide = useMutation({

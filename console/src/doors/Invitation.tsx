@@ -3,7 +3,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 
 import { post, setCsrf } from "../api/client";
-import type { SignupDone, SignupOffer } from "../api/types";
+import type { SignupDone } from "../api/types";
 import { Await, Notice } from "../design/parts";
 import { Door } from "./Door";
 import { RecoveryCodes } from "./RecoveryCodes";
@@ -18,7 +18,7 @@ export default function Invitation() {
   const navigate = useNavigate();
   const offer = useQuery({
     queryKey: ["invitation"],
-    queryFn: () => post<SignupOffer>("/signin/invitation/begin", { body: { token } }),
+    queryFn: () => post("/signin/invitation/begin", { body: { token } }),
     enabled: token !== "",
     retry: false,
     staleTime: Infinity,
@@ -51,7 +51,7 @@ export default function Invitation() {
               </p>
               <Signup
                 offer={found}
-                finish={(proof) => post<SignupDone>("/signin/invitation/finish", { body: { token, ...proof } })}
+                finish={(proof) => post("/signin/invitation/finish", { body: { token, ...proof } })}
                 onDone={(answer) => {
                   setCsrf(answer.csrf);
                   setDone(answer);

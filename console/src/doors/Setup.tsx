@@ -19,7 +19,7 @@ export default function Setup() {
   const [done, setDone] = useState<SignupDone | null>(null);
   const client = useQueryClient();
   const navigate = useNavigate();
-  const setup = useQuery({ queryKey: ["setup"], queryFn: () => get<{ open: boolean }>("/setup"), staleTime: Infinity });
+  const setup = useQuery({ queryKey: ["setup"], queryFn: () => get("/setup"), staleTime: Infinity });
 
   if (done !== null) {
     return (
@@ -68,7 +68,7 @@ export default function Setup() {
       <Signup
         offer={offer}
         finish={(proof) =>
-          post<SignupDone>("/setup/finish", { body: { token, name: offer.name, display_name: displayName, ...proof } })
+          post("/setup/finish", { body: { token, name: offer.name, display_name: displayName, ...proof } })
         }
         onDone={(found) => {
           setCsrf(found.csrf);
@@ -84,7 +84,7 @@ function NameForm({ token, onOffer }: { token: string; onOffer: (offer: SignupOf
   const [displayName, setDisplayName] = useState("");
   const begin = useMutation({
     mutationFn: () =>
-      post<SignupOffer>("/setup/begin", { body: { token, name, display_name: displayName || name } }),
+      post("/setup/begin", { body: { token, name, display_name: displayName || name } }),
     onSuccess: (offer) => onOffer(offer, displayName || name),
   });
   const submit = (event: SubmitEvent) => {

@@ -4,7 +4,7 @@ import { useNavigate, useSearch } from "@tanstack/react-router";
 import { type SubmitEvent, useState } from "react";
 
 import { get, post } from "../api/client";
-import type { Me, PasskeyChallenge, SigninOptions } from "../api/types";
+import type { Me } from "../api/types";
 import { Notice, ProblemNotice } from "../design/parts";
 import { remember } from "../session/me";
 import { getPasskey, hasPasskeys } from "../session/webauthn";
@@ -17,7 +17,7 @@ export default function SignIn() {
   const { next } = useSearch({ from: "/signin" });
   const options = useQuery({
     queryKey: ["signin-options"],
-    queryFn: () => get<SigninOptions>("/signin/options"),
+    queryFn: () => get("/signin/options"),
     staleTime: Infinity,
   });
   const client = useQueryClient();
@@ -73,10 +73,10 @@ export default function SignIn() {
 async function prove(by: Means): Promise<Me> {
   if (by.means === "password") {
     const { name, password, totp } = by;
-    return post<Me>("/signin/password", { body: { name, password, totp } });
+    return post("/signin/password", { body: { name, password, totp } });
   }
-  const { challenge_id, options } = await post<PasskeyChallenge>("/signin/passkey/begin");
-  return post<Me>("/signin/passkey/finish", { body: { challenge_id, credential: await getPasskey(options) } });
+  const { challenge_id, options } = await post("/signin/passkey/begin");
+  return post("/signin/passkey/finish", { body: { challenge_id, credential: await getPasskey(options) } });
 }
 
 function PasswordForm({

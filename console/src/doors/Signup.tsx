@@ -10,7 +10,7 @@ import { createPasskey, hasPasskeys } from "../session/webauthn";
 import { Qr } from "./Qr";
 
 export interface SignupProof {
-  passkey?: unknown;
+  passkey?: Record<string, unknown>;
   password?: string;
   totp_code?: string;
 }
@@ -24,7 +24,8 @@ export function Signup<T>({
   finish: (proof: SignupProof) => Promise<T>;
   onDone: (done: T) => void;
 }) {
-  const [isPassword, setIsPassword] = useState(!hasPasskeys());
+  const canUsePasskeys = hasPasskeys() && offer.webauthn !== null;
+  const [isPassword, setIsPassword] = useState(!canUsePasskeys);
   const sign = useMutation({
     mutationFn: async (proof: SignupProof | null) =>
       finish(proof ?? { passkey: await createPasskey(offer.webauthn) }),
@@ -46,7 +47,7 @@ export function Signup<T>({
           </Button>
         </div>
       )}
-      {hasPasskeys() && (
+      {canUsePasskeys && (
         <button type="button" className="chip" onClick={() => setIsPassword(!isPassword)}>
           {isPassword ? "Use a passkey instead" : "No authenticator here? Use a password and a code"}
         </button>

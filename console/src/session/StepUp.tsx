@@ -5,7 +5,6 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useCallback, useEffect, useRef, useState } from "react";
 
 import { onStepUp, post } from "../api/client";
-import type { Me, PasskeyChallenge } from "../api/types";
 import { ProblemNotice } from "../design/parts";
 import { remember, useMe } from "./me";
 import { getPasskey } from "./webauthn";
@@ -42,10 +41,10 @@ function Proof({ onDone }: { onDone: () => void }) {
   const [totp, setTotp] = useState("");
   const prove = useMutation({
     mutationFn: async (means: "passkey" | "password") => {
-      if (means === "password") return post<Me>("/me/step-up/finish", { body: { password, totp } });
-      const { challenge_id, options } = await post<PasskeyChallenge>("/me/step-up/begin");
+      if (means === "password") return post("/me/step-up/finish", { body: { password, totp } });
+      const { challenge_id, options } = await post("/me/step-up/begin");
       const credential = await getPasskey(options);
-      return post<Me>("/me/step-up/finish", { body: { challenge_id, credential } });
+      return post("/me/step-up/finish", { body: { challenge_id, credential } });
     },
     onSuccess: (me) => {
       client.setQueryData(["me"], remember(me));

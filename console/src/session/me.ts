@@ -9,7 +9,7 @@ export const meQuery = queryOptions({
   queryKey: ["me"],
   queryFn: async (): Promise<Me | null> => {
     try {
-      return remember(await get<Me>("/me"));
+      return remember(await get("/me"));
     } catch (error) {
       if (isSignedOut(error)) return null;
       throw error;
@@ -19,7 +19,7 @@ export const meQuery = queryOptions({
 });
 
 export function remember(me: Me): Me {
-  setCsrf(me.csrf);
+  setCsrf(me.csrf ?? "");
   return me;
 }
 

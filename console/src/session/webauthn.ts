@@ -6,13 +6,19 @@ export function hasPasskeys(): boolean {
   return typeof PublicKeyCredential !== "undefined" && "parseCreationOptionsFromJSON" in PublicKeyCredential;
 }
 
-export async function createPasskey(options: PublicKeyCredentialCreationOptionsJSON): Promise<unknown> {
-  const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(options);
+/** A ceremony's options or its answer, as the platform sends and takes them. */
+type Json = Record<string, unknown>;
+
+export async function createPasskey(options: Json | null): Promise<Json> {
+  if (options === null) {
+    throw new Problem(0, "no_passkeys_here", "This address can hold no passkey.", "Open the platform by a name, not a number.");
+  }
+  const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(options as unknown as PublicKeyCredentialCreationOptionsJSON);
   return asJson(await ask(() => navigator.credentials.create({ publicKey })));
 }
 
-export async function getPasskey(options: PublicKeyCredentialRequestOptionsJSON): Promise<unknown> {
-  const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options);
+export async function getPasskey(options: Json): Promise<Json> {
+  const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options as unknown as PublicKeyCredentialRequestOptionsJSON);
   return asJson(await ask(() => navigator.credentials.get({ publicKey })));
 }
 
@@ -28,9 +34,9 @@ async function ask(prompt: () => Promise<Credential | null>): Promise<Credential
   }
 }
 
-function asJson(credential: Credential | null): unknown {
+function asJson(credential: Credential | null): Json {
   if (!(credential instanceof PublicKeyCredential)) {
     throw new Problem(0, "passkey_refused", "The browser gave no passkey.");
   }
-  return credential.toJSON();
+  return credential.toJSON() as Json;
 }

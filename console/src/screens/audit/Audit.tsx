@@ -79,10 +79,10 @@ function Entries({ filter }: { filter: Filter }) {
     initialPageParam: null as number | null,
     queryFn: async ({ pageParam }): Promise<AuditPage> => {
       if (pageParam !== null || isFiltered) {
-        return get<AuditPage>("/audit/entries", { query: { ...query, after: pageParam ?? -1, limit: PAGE } });
+        return get("/audit/entries", { query: { ...query, after: pageParam ?? -1, limit: PAGE } });
       }
-      const { head } = await get<{ head: { size: number } }>("/audit/checkpoints", { query: { limit: 1 } });
-      return get<AuditPage>("/audit/entries", { query: { after: Math.max(-1, head.size - 1 - PAGE), limit: PAGE } });
+      const { head } = await get("/audit/checkpoints", { query: { limit: 1 } });
+      return get("/audit/entries", { query: { after: Math.max(-1, head.size - 1 - PAGE), limit: PAGE } });
     },
     getNextPageParam: (last) => (isFiltered ? last.next_after : null),
     getPreviousPageParam: (first) => {

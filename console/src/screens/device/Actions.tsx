@@ -44,7 +44,7 @@ function ActionForm({ verb, device, onDone }: { verb: Verb; device: Device; onDo
   const client = useQueryClient();
   const act = useMutation({
     mutationFn: () =>
-      post<Device>(`/devices/{device_id}/${verb}`, {
+      post(`/devices/{device_id}/${verb}`, {
         path: { device_id: device.id },
         body: { reason: reason || "by an operator" },
       }),

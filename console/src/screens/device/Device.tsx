@@ -15,7 +15,7 @@ import { Overview } from "./Overview";
 import "./device.css";
 
 const Certificates = lazy(() => import("./Certificates"));
-const FirmwarePart = lazy(() => import("./Firmware"));
+const Firmware = lazy(() => import("./Firmware"));
 const Telemetry = lazy(() => import("./Telemetry"));
 const Logs = lazy(() => import("./Logs"));
 const Video = lazy(() => import("./Video"));
@@ -25,7 +25,7 @@ const History = lazy(() => import("./History"));
 const PARTS = [
   { part: "overview", name: "Overview", permission: "device.read", command: "device show" },
   { part: "certificates", name: "Certificates", permission: "certificate.read", command: "device show" },
-  { part: "firmware", name: "Firmware", permission: "release.read", command: "device firmware" },
+  { part: "firmware", name: "Firmware", permission: "device.read", command: "device firmware" },
   { part: "telemetry", name: "Telemetry", permission: "telemetry.read", command: "device watch" },
   { part: "logs", name: "Log", permission: "telemetry.read", command: "device watch" },
   { part: "video", name: "Video", permission: "video.view", command: "device view" },
@@ -74,7 +74,7 @@ function Part({ part, device }: { part: (typeof PARTS)[number]["part"]; device: 
     case "certificates":
       return <Certificates id={device.id} />;
     case "firmware":
-      return <FirmwarePart id={device.id} />;
+      return <Firmware device={device} />;
     case "telemetry":
       return <Telemetry id={device.id} />;
     case "logs":

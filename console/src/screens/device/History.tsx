@@ -1,7 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 
-import { get } from "../../api/client";
-import type { FleetEvent } from "../../api/live";
+import { eventsQuery } from "../../api/queries";
 import { Ago } from "../../design/Ago";
 import { Severity } from "../../design/marks";
 import { Await, Empty, Sheet } from "../../design/parts";
@@ -9,10 +8,7 @@ import { Await, Empty, Sheet } from "../../design/parts";
 const SHOWN = 300;
 
 export default function History({ id }: { id: string }) {
-  const events = useQuery({
-    queryKey: ["device", id, "events"],
-    queryFn: async () => (await get<{ events: FleetEvent[] }>("/events", { query: { device: id, limit: 5000 } })).events,
-  });
+  const events = useQuery(eventsQuery(id));
   return (
     <Sheet title="What happened" aside={<span className="soft small">newest first, live</span>} bare>
       <Await query={events} what="its history" permission="event.read">

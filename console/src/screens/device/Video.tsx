@@ -3,7 +3,7 @@ import { useMutation } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 
 import { post } from "../../api/client";
-import type { Device, ViewGrant } from "../../api/types";
+import type { Device } from "../../api/types";
 import { State } from "../../design/marks";
 import { Facts, NoPermission, ProblemNotice, Sheet } from "../../design/parts";
 import { renderExact } from "../../design/time";
@@ -13,7 +13,7 @@ import { type PlayerState, playView } from "./player";
 export default function Video({ device }: { device: Device }) {
   const mayView = useCan("video.view", device.group);
   const open = useMutation({
-    mutationFn: () => post<ViewGrant>("/devices/{device_id}/views", { path: { device_id: device.id } }),
+    mutationFn: () => post("/devices/{device_id}/views", { path: { device_id: device.id } }),
   });
   if (!mayView) return <NoPermission what="its video" permission="video.view" />;
   return (

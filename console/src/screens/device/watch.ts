@@ -24,7 +24,7 @@ export function useRecords(id: string, kind: Kind) {
     queryKey,
     queryFn: async () =>
       (
-        await get<{ records: TelemetryRecord[] }>("/devices/{device_id}/telemetry", {
+        await get("/devices/{device_id}/telemetry", {
           path: { device_id: id },
           query: { kind, limit: 500 },
         })

@@ -70,7 +70,7 @@ function BulkForm({ action, chosen, onDone }: { action: Action; chosen: Chosen; 
   const [reason, setReason] = useState("");
   const client = useQueryClient();
   const ask = (apply: boolean) =>
-    post<BulkReport>("/devices/bulk", { body: { action, ...chosen, reason: reason || "by an operator", apply } });
+    post("/devices/bulk", { body: { action, ...chosen, reason: reason || "by an operator", apply } });
   const preview = useQuery({ queryKey: ["bulk", action, chosen], queryFn: () => ask(false), staleTime: 0, retry: false });
   const act = useMutation({
     mutationFn: () => ask(true),

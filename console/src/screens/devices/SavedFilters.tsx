@@ -2,17 +2,16 @@ import { Button, Menu, Modal, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useState } from "react";
 
-import { get, post, remove } from "../../api/client";
-import type { DeviceFilter } from "../../api/queries";
-import type { SavedFilter } from "../../api/types";
+import { post, remove } from "../../api/client";
+import { type DeviceFilter, filtersQuery } from "../../api/queries";
 import { ProblemNotice } from "../../design/parts";
 
 export function SavedFilters({ filter, onChoose }: { filter: DeviceFilter; onChoose: (filter: DeviceFilter) => void }) {
   const [isSaving, setIsSaving] = useState(false);
   const client = useQueryClient();
-  const saved = useQuery({ queryKey: ["filters"], queryFn: () => get<SavedFilter[]>("/filters") });
+  const saved = useQuery(filtersQuery);
   const drop = useMutation({
-    mutationFn: (name: string) => remove("/filters/{name}", { path: { name } }),
+    mutationFn: (id: string) => remove("/filters/{filter_id}", { path: { filter_id: id } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["filters"] }),
   });
   const isFiltered = Object.values(filter).some((value) => value !== "");
@@ -26,7 +25,7 @@ export function SavedFilters({ filter, onChoose }: { filter: DeviceFilter; onCho
         <Menu.Dropdown>
           {list.length === 0 && <Menu.Label>None saved yet</Menu.Label>}
           {list.map((one) => (
-            <Menu.Item key={one.name} onClick={() => onChoose(one.filter)}>
+            <Menu.Item key={one.id} onClick={() => onChoose(one.filter)}>
               {one.name}
             </Menu.Item>
           ))}
@@ -35,7 +34,7 @@ export function SavedFilters({ filter, onChoose }: { filter: DeviceFilter; onCho
             Save this filter
           </Menu.Item>
           {list.map((one) => (
-            <Menu.Item key={`drop ${one.name}`} color="danger" onClick={() => drop.mutate(one.name)}>
+            <Menu.Item key={`drop ${one.id}`} color="danger" onClick={() => drop.mutate(one.id)}>
               Delete “{one.name}”
             </Menu.Item>
           ))}
@@ -52,7 +51,7 @@ function SaveForm({ filter, onDone }: { filter: DeviceFilter; onDone: () => void
   const [name, setName] = useState("");
   const client = useQueryClient();
   const save = useMutation({
-    mutationFn: () => post("/filters", { body: { name, filter } }),
+    mutationFn: () => post("/filters", { body: { name, filter: { ...filter } } }),
     onSuccess: async () => {
       await client.invalidateQueries({ queryKey: ["filters"] });
       onDone();

@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 
-import { get, remove } from "../../api/client";
-import type { SessionView } from "../../api/types";
+import { remove } from "../../api/client";
+import { ownSessionsQuery } from "../../api/queries";
 import { Ago } from "../../design/Ago";
 import { Facts, Notice, Page, Sheet } from "../../design/parts";
 import { useMe } from "../../session/me";
@@ -61,8 +61,8 @@ function Rights() {
 }
 
 function OwnSessions() {
-  const sessions = useQuery({ queryKey: ["me", "sessions"], queryFn: () => get<SessionView[]>("/me/sessions") });
+  const sessions = useQuery(ownSessionsQuery);
   return (
-    <Sessions query={sessions} queryKey={["me", "sessions"]} end={(id) => remove("/me/sessions/{id}", { path: { id } })} />
+    <Sessions query={sessions} queryKey={["me", "sessions"]} end={(id) => remove("/me/sessions/{session_id}", { path: { session_id: id } })} />
   );
 }

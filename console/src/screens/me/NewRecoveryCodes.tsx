@@ -10,7 +10,7 @@ export function NewRecoveryCodes() {
   const { factors } = useMe();
   const client = useQueryClient();
   const make = useMutation({
-    mutationFn: () => post<{ recovery_codes: string[] }>("/me/recovery-codes"),
+    mutationFn: () => post("/me/recovery-codes"),
     onSuccess: () => client.invalidateQueries({ queryKey: ["me"] }),
   });
   return (

@@ -2,14 +2,15 @@ import { Button, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useState } from "react";
 
-import { get, post, remove } from "../../api/client";
+import { post, remove } from "../../api/client";
+import { passkeysQuery } from "../../api/queries";
 import type { Passkey } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Await, Empty, ProblemNotice, Sheet } from "../../design/parts";
 import { createPasskey, hasPasskeys } from "../../session/webauthn";
 
 export function Passkeys() {
-  const passkeys = useQuery({ queryKey: ["me", "passkeys"], queryFn: () => get<Passkey[]>("/me/passkeys") });
+  const passkeys = useQuery(passkeysQuery);
   return (
     <Sheet title="Passkeys" bare>
       <Await query={passkeys} what="your passkeys">
@@ -27,7 +28,7 @@ export function Passkeys() {
 function Table({ passkeys }: { passkeys: Passkey[] }) {
   const client = useQueryClient();
   const drop = useMutation({
-    mutationFn: (id: string) => remove("/me/passkeys/{id}", { path: { id } }),
+    mutationFn: (id: string) => remove("/me/passkeys/{passkey_id}", { path: { passkey_id: id } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["me"] }),
   });
   return (
@@ -47,7 +48,7 @@ function Table({ passkeys }: { passkeys: Passkey[] }) {
         <tbody>
           {passkeys.map((one) => (
             <tr key={one.id}>
-              <td>{one.name}</td>
+              <td>{one.label}</td>
               <td className="soft">
                 <Ago at={one.created_at} />
               </td>
@@ -55,7 +56,7 @@ function Table({ passkeys }: { passkeys: Passkey[] }) {
                 <Ago at={one.last_used_at} fallback="never" />
               </td>
               <td>
-                <Button variant="default" onClick={() => drop.mutate(one.id)} aria-label={`Remove ${one.name}`}>
+                <Button variant="default" onClick={() => drop.mutate(one.id)} aria-label={`Remove ${one.label}`}>
                   Remove
                 </Button>
               </td>
@@ -72,9 +73,9 @@ function AddForm() {
   const client = useQueryClient();
   const add = useMutation({
     mutationFn: async () => {
-      const begun = await post<{ challenge_id: string; options: PublicKeyCredentialCreationOptionsJSON }>("/me/passkeys/begin");
+      const begun = await post("/me/passkeys/begin");
       const credential = await createPasskey(begun.options);
-      return post("/me/passkeys/finish", { body: { challenge_id: begun.challenge_id, name, credential } });
+      return post("/me/passkeys/finish", { body: { challenge_id: begun.challenge_id, label: name, credential } });
     },
     onSuccess: async () => {
       setName("");

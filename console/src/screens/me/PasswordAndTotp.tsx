@@ -55,18 +55,12 @@ function PasswordForm({ isSet }: { isSet: boolean }) {
   );
 }
 
-interface TotpOffer {
-  secret: string;
-  uri: string;
-  qr_svg: string;
-}
-
 function TotpForm({ isSet }: { isSet: boolean }) {
   const [code, setCode] = useState("");
   const client = useQueryClient();
-  const begin = useMutation({ mutationFn: () => post<TotpOffer>("/me/totp/begin") });
+  const begin = useMutation({ mutationFn: () => post("/me/totp/begin") });
   const finish = useMutation({
-    mutationFn: () => post("/me/totp/finish", { body: { code } }),
+    mutationFn: () => post("/me/totp/finish", { body: { challenge_id: begin.data?.challenge_id ?? "", code } }),
     onSuccess: async () => {
       begin.reset();
       setCode("");
@@ -93,9 +87,9 @@ function TotpForm({ isSet }: { isSet: boolean }) {
   return (
     <form className="stack" onSubmit={submit}>
       {finish.isError && <ProblemNotice error={finish.error} />}
-      <Qr svg={begin.data.qr_svg} />
+      <Qr svg={begin.data.totp.qr_svg} />
       <p className="small">
-        Cannot scan it? Type this secret: <code className="wrap-any">{begin.data.secret}</code>
+        Cannot scan it? Type this secret: <code className="wrap-any">{begin.data.totp.secret}</code>
       </p>
       <TextInput
         label="Code it shows"

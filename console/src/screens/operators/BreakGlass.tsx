@@ -69,7 +69,7 @@ const STATES: Record<string, [Tone, Shape]> = {
   requested: ["care", "half"],
   active: ["bad", "square"],
   ended: ["care", "clock"],
-  expired: ["soft", "dash"],
+  lapsed: ["soft", "dash"],
   reviewed: ["good", "check"],
 };
 
@@ -77,11 +77,11 @@ function Emergency({ one, onChange }: { one: BreakGlass; onChange: () => Promise
   const me = useMe();
   const [isReviewing, setIsReviewing] = useState(false);
   const act = useMutation({
-    mutationFn: (verb: "approve" | "end") => post(`/break-glass/{id}/${verb}`, { path: { id: one.id } }),
+    mutationFn: (verb: "approve" | "end") => post(`/break-glass/{glass_id}/${verb}`, { path: { glass_id: one.id } }),
     onSuccess: onChange,
   });
   const [tone, shape] = STATES[one.state] ?? ["soft", "ring"];
-  const isOwn = one.requested_by.replace("operator:", "") === me.name;
+  const isOwn = one.requester.replace("operator:", "") === me.name;
   return (
     <li>
       <div className="row apart">
@@ -89,8 +89,8 @@ function Emergency({ one, onChange }: { one: BreakGlass; onChange: () => Promise
           {one.state}
         </State>
         <span className="soft small">
-          {one.requested_by.replace("operator:", "")}, <Ago at={one.requested_at} />
-          {one.approved_by !== null && `, agreed by ${one.approved_by.replace("operator:", "")}`}
+          {one.requester.replace("operator:", "")}, <Ago at={one.requested_at} />
+          {one.approver !== null && `, agreed by ${one.approver.replace("operator:", "")}`}
         </span>
       </div>
       <p>{one.reason}</p>
@@ -107,7 +107,7 @@ function Emergency({ one, onChange }: { one: BreakGlass; onChange: () => Promise
             End it now
           </Button>
         )}
-        {(one.state === "ended" || one.state === "expired") && !isOwn && can(me, "break_glass.review") && (
+        {one.state === "ended" && !isOwn && can(me, "break_glass.review") && (
           <Button onClick={() => setIsReviewing(true)}>Review it</Button>
         )}
       </div>
@@ -116,7 +116,7 @@ function Emergency({ one, onChange }: { one: BreakGlass; onChange: () => Promise
         title="What was found?"
         effect="Say what was done with the emergency rights, and whether it was needed."
         verb="Close with these findings"
-        act={(findings) => post("/break-glass/{id}/review", { path: { id: one.id }, body: { findings } })}
+        act={(findings) => post("/break-glass/{glass_id}/review", { path: { glass_id: one.id }, body: { findings } })}
         onClose={() => setIsReviewing(false)}
         onDone={async () => {
           setIsReviewing(false);

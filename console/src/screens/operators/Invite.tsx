@@ -3,7 +3,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useState } from "react";
 
 import { post } from "../../api/client";
-import type { Invitation, Role } from "../../api/types";
+import type { Role } from "../../api/types";
 import { Command, Notice, ProblemNotice } from "../../design/parts";
 import { renderExact } from "../../design/time";
 import { quote } from "../../shell/commandline";
@@ -29,7 +29,7 @@ function InviteForm() {
   const client = useQueryClient();
   const invite = useMutation({
     mutationFn: () =>
-      post<Invitation>("/operators/invitations", {
+      post("/operators/invitations", {
         body: { name, display_name: displayName || name, grants: [{ role, group }] },
       }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["operators"] }),
@@ -76,7 +76,7 @@ function InviteForm() {
   );
 }
 
-function Invited({ invitation }: { invitation: Invitation }) {
+function Invited({ invitation }: { invitation: { name: string; link: string; expires_at: string } }) {
   return (
     <div className="stack">
       <Notice tone="good" title={`${invitation.name} is invited`}>

@@ -5,7 +5,7 @@ import { type SubmitEvent, useState } from "react";
 
 import { post, remove } from "../../api/client";
 import { operatorQuery, operatorSessionsQuery } from "../../api/queries";
-import type { Invitation, Operator as OperatorView, Role } from "../../api/types";
+import type { Operator as OperatorView, Role } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Await, Command, Empty, Facts, Notice, Page, ProblemNotice, Sheet } from "../../design/parts";
 import { can, useMe } from "../../session/me";
@@ -56,7 +56,7 @@ function OwnSessions({ name }: { name: string }) {
     <Sessions
       query={sessions}
       queryKey={["operators", name, "sessions"]}
-      end={can(me, "session.revoke") ? (id) => remove("/operators/{name}/sessions/{id}", { path: { name, id } }) : null}
+      end={can(me, "session.revoke") ? (id) => remove("/operators/{name}/sessions/{session_id}", { path: { name, session_id: id } }) : null}
     />
   );
 }
@@ -65,18 +65,22 @@ function Actions({ operator }: { operator: OperatorView }) {
   const me = useMe();
   const client = useQueryClient();
   const act = useMutation({
-    mutationFn: (verb: "disable" | "enable" | "recover") =>
-      post<Partial<Invitation>>(`/operators/{name}/${verb}`, { path: { name: operator.name } }),
+    mutationFn: async (verb: "disable" | "enable" | "recover") => {
+      const path = { name: operator.name };
+      if (verb === "recover") return (await post("/operators/{name}/recover", { path })).link;
+      await (verb === "disable" ? post("/operators/{name}/disable", { path, body: {} }) : post("/operators/{name}/enable", { path }));
+      return null;
+    },
     onSuccess: () => client.invalidateQueries({ queryKey: ["operators"] }),
   });
   const isSelf = operator.name === me.name;
   return (
     <>
       {act.isError && <ProblemNotice error={act.error} />}
-      {act.data?.link !== undefined && (
+      {act.data != null && (
         <div className="stack">
           <Notice tone="good">Send this link over a channel you trust. It works once.</Notice>
-          <Command label="the recovery link">{act.data.link}</Command>
+          <Command label="the recovery link">{act.data}</Command>
         </div>
       )}
       {!isSelf && operator.state === "active" && can(me, "operator.disable") && (

@@ -55,7 +55,7 @@ function Actions({ review }: { review: ReviewDetail }) {
   const client = useQueryClient();
   const mayClose = useCan("review.close");
   const close = useMutation({
-    mutationFn: () => post("/reviews/{id}/close", { path: { id: review.id } }),
+    mutationFn: () => post("/reviews/{review_id}/close", { path: { review_id: review.id } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["reviews"] }),
   });
   return (
@@ -84,8 +84,8 @@ function Item({ review, item }: { review: ReviewDetail; item: ReviewItem }) {
   const client = useQueryClient();
   const decide = useMutation({
     mutationFn: (decision: "keep" | "remove") =>
-      post("/reviews/{id}/items/{grant_id}", {
-        path: { id: review.id, grant_id: item.grant_id },
+      post("/reviews/{review_id}/items/{grant_id}", {
+        path: { review_id: review.id, grant_id: item.grant_id },
         body: { decision, note },
       }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["reviews"] }),

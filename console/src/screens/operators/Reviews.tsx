@@ -101,7 +101,7 @@ function StartForm() {
   const client = useQueryClient();
   const navigate = useNavigate();
   const start = useMutation({
-    mutationFn: () => post<Review>("/reviews", { body: { title, due_in: dueIn } }),
+    mutationFn: () => post("/reviews", { body: { title, due_in: dueIn } }),
     onSuccess: async (review) => {
       await client.invalidateQueries({ queryKey: ["reviews"] });
       await navigate({ to: "/reviews/$id", params: { id: review.id } });

@@ -1,7 +1,7 @@
 import { Button } from "@mantine/core";
 import { useMutation, useQueryClient, type UseQueryResult } from "@tanstack/react-query";
 
-import type { SessionView } from "../../api/types";
+import type { Session } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Await, Empty, ProblemNotice, Sheet } from "../../design/parts";
 
@@ -11,7 +11,7 @@ export function Sessions({
   queryKey,
   end,
 }: {
-  query: UseQueryResult<SessionView[]>;
+  query: UseQueryResult<Session[]>;
   queryKey: string[];
   end: ((id: string) => Promise<unknown>) | null;
 }) {

@@ -4,7 +4,7 @@ import { type SubmitEvent, useState } from "react";
 
 import { post, remove } from "../../api/client";
 import { tokensQuery } from "../../api/queries";
-import type { NewToken, Token } from "../../api/types";
+import type { Token } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Await, Command, Empty, Notice, ProblemNotice, Sheet } from "../../design/parts";
 import { useMe } from "../../session/me";
@@ -38,7 +38,7 @@ export function Tokens() {
 function Table({ tokens }: { tokens: Token[] }) {
   const client = useQueryClient();
   const revoke = useMutation({
-    mutationFn: (id: string) => remove("/tokens/{id}", { path: { id } }),
+    mutationFn: (id: string) => remove("/tokens/{token_id}", { path: { token_id: id } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["tokens"] }),
   });
   return (
@@ -60,7 +60,7 @@ function Table({ tokens }: { tokens: Token[] }) {
           {tokens.map((one) => (
             <tr key={one.id}>
               <td>{one.name}</td>
-              <td className="mono wrap-any">{one.scopes.join(" ")}</td>
+              <td className="mono wrap-any">{one.scopes?.join(" ") ?? "everything you may"}</td>
               <td className="soft">
                 <Ago at={one.last_used_at} fallback="never" />
               </td>
@@ -87,7 +87,7 @@ function TokenForm() {
   const [scopes, setScopes] = useState<ReadonlySet<string>>(new Set());
   const client = useQueryClient();
   const create = useMutation({
-    mutationFn: () => post<NewToken>("/tokens", { body: { name, scopes: [...scopes], expires_in: lifetime } }),
+    mutationFn: () => post("/tokens", { body: { name, scopes: [...scopes], expires_in: lifetime } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["tokens"] }),
   });
   if (create.data !== undefined) {

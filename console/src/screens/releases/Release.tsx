@@ -50,7 +50,7 @@ function Approvals({ release }: { release: ReleaseView }) {
   const client = useQueryClient();
   const approve = useMutation({
     mutationFn: () =>
-      post<ReleaseView>("/releases/{model}/{version}/approve", {
+      post("/releases/{model}/{version}/approve", {
         path: { model: release.model, version: release.version },
       }),
     onSuccess: async () => client.invalidateQueries({ queryKey: ["releases"] }),
@@ -169,7 +169,7 @@ function Actions({ release }: { release: ReleaseView }) {
   const client = useQueryClient();
   const [verb, setVerb] = useState<"withdraw" | "reject" | null>(null);
   const act = (reason: string) =>
-    post<ReleaseView>(`/releases/{model}/{version}/${verb ?? "withdraw"}`, {
+    post(`/releases/{model}/{version}/${verb ?? "withdraw"}`, {
       path: { model: release.model, version: release.version },
       body: { reason },
     });

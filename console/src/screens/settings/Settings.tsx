@@ -164,7 +164,7 @@ function ModelTable({ models }: { models: Model[] }) {
 }
 
 function Server() {
-  const health = useQuery({ queryKey: ["health"], queryFn: () => get<{ status: string; version: string }>("/health") });
+  const health = useQuery({ queryKey: ["health"], queryFn: () => get("/health") });
   const line = useLine();
   return (
     <Sheet title="Server">

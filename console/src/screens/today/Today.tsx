@@ -3,15 +3,15 @@ import { Link } from "@tanstack/react-router";
 
 import { countsQuery, todayQuery } from "../../api/queries";
 import type { Card } from "../../api/types";
-import { Severity } from "../../design/marks";
-import { Await, CopyButton, Empty, Page, Sheet } from "../../design/parts";
+import { Await, Empty, Page, Sheet } from "../../design/parts";
 import { renderCount } from "../../design/time";
 import { useCommand } from "../../shell/commandline";
+import { Decision } from "./Decision";
 import { FirstDeviceSteps } from "./FirstDevice";
 import "./today.css";
 
 export default function Today() {
-  useCommand("fleetward overview today");
+  useCommand("fleetward today");
   const today = useQuery(todayQuery);
   const counts = useQuery(countsQuery({}));
   const isNew = counts.data?.total === 0;
@@ -49,33 +49,5 @@ function Cards({ cards, total }: { cards: Card[]; total: number | undefined }) {
         <Decision key={card.kind} card={card} />
       ))}
     </ol>
-  );
-}
-
-function Decision({ card }: { card: Card }) {
-  const more = card.count - card.items.length;
-  return (
-    <li className={`decision is-${card.severity}`}>
-      <div className="decision-head">
-        <strong className="decision-count">{card.count.toLocaleString("en")}</strong>
-        <div>
-          <h2>{card.title}</h2>
-          <Severity severity={card.severity} />
-        </div>
-      </div>
-      <ul className="decision-items">
-        {card.items.map((item) => (
-          <li key={`${item.href} ${item.label}`}>
-            <Link to={item.href}>{item.label}</Link>
-          </li>
-        ))}
-        {more > 0 && <li className="soft">and {more.toLocaleString("en")} more</li>}
-      </ul>
-      <div className="command">
-        {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- the keyboard must reach its end */}
-        <code tabIndex={0}>{card.command}</code>
-        <CopyButton text={card.command} label={`command for ${card.title}`} />
-      </div>
-    </li>
   );
 }
