@@ -24,3 +24,4 @@ import "@mantine/core/styles/ModalBase.css";
 import "@mantine/core/styles/Modal.css";
 import "../design/tokens.css";
 import "../design/base.css";
+import "../shell/shell.css";

@@ -3,7 +3,6 @@
 import { type ReactNode, useEffect } from "react";
 
 import { Brand } from "../shell/icons";
-import "../shell/shell.css";
 
 export function Door({ title, aside, children }: { title: string; aside: string; children: ReactNode }) {
   useEffect(() => {

@@ -23,6 +23,11 @@ export function LiveProvider({ children }: { children: ReactNode }) {
     const onEvent = (event: FleetEvent) => {
       for (const key of staleKeys(event)) waiting.add(JSON.stringify(key));
       timer ??= setTimeout(flush, 300);
+      // Who is connected is known to the broker's own book, which may learn of it a moment after the event.
+      if (event.kind.startsWith("session.") && event.device !== null) {
+        const queryKey = ["device", event.device];
+        setTimeout(() => void client.invalidateQueries({ queryKey }), 1500);
+      }
       for (const tell of listeners) tell(event);
     };
     const stop = follow(onEvent, (next) => {

@@ -22,7 +22,13 @@ export default function Audit() {
   const mayRead = useCan("audit.read");
   const options = NAMES.flatMap((name) => (filter[name] === undefined ? [] : [`--${name} ${quote(filter[name])}`]));
   useCommand(["fleetward audit search", ...options].join(" "));
-  if (!mayRead) return <NoPermission what="the audit log" permission="audit.read" />;
+  if (!mayRead) {
+    return (
+      <Page title="Audit log">
+        <NoPermission what="the audit log" permission="audit.read" />
+      </Page>
+    );
+  }
   return (
     <Page title="Audit log" lead="Every change, by whom and when. Each entry is sealed into a Merkle tree; altering one shows.">
       <Verify />

@@ -49,8 +49,7 @@ export default function Device() {
             to="/devices/$id"
             params={{ id }}
             search={one.part === "overview" ? {} : { part: one.part }}
-            aria-current={one === shown ? "page" : undefined}
-            activeProps={{ "aria-current": one === shown ? "page" : undefined }}
+            activeOptions={{ exact: true }}
           >
             {one.name}
           </Link>

@@ -39,7 +39,13 @@ export default function Devices() {
     setSelection(emptySelection);
     void navigate({ to: "/devices", search: { ...next, ...(sort === "id" ? {} : { sort }) }, replace: true });
   };
-  if (!maySee) return <NoPermission what="devices" permission="device.read" />;
+  if (!maySee) {
+    return (
+      <Page title="Devices">
+        <NoPermission what="devices" permission="device.read" />
+      </Page>
+    );
+  }
   const isFiltered = NAMES.some((name) => filter[name] !== undefined);
   return (
     <Page

@@ -37,8 +37,7 @@ export default function Operators() {
             key={one.part}
             to="/operators"
             search={one.part === "people" ? {} : { part: one.part }}
-            aria-current={one === shown ? "page" : undefined}
-            activeProps={{ "aria-current": one === shown ? "page" : undefined }}
+            activeOptions={{ exact: true }}
           >
             {one.name}
           </Link>

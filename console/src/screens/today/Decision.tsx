@@ -8,20 +8,20 @@ import { Severity } from "../../design/marks";
 import { Command, ProblemNotice } from "../../design/parts";
 import { useCan } from "../../session/me";
 
+const SHOWN = 5;
+
 /** One kind of thing that waits, what of it, and the command that lists it. */
 export function Decision({ card }: { card: Card }) {
-  const more = card.count - card.items.length;
+  const shown = card.items.slice(0, SHOWN);
+  const more = card.count - shown.length;
   return (
     <li className={`decision is-${card.severity}`}>
       <div className="decision-head">
-        <strong className="decision-count">{card.count.toLocaleString("en")}</strong>
-        <div>
-          <h2>{card.title}</h2>
-          <Severity severity={card.severity} />
-        </div>
+        <h2>{card.title}</h2>
+        <Severity severity={card.severity} />
       </div>
       <ul className="decision-items">
-        {card.items.map((item) => (
+        {shown.map((item) => (
           <Item key={`${item.event ?? ""} ${item.label}`} item={item} />
         ))}
         {more > 0 && <li className="soft">and {more.toLocaleString("en")} more</li>}
@@ -44,7 +44,6 @@ function Item({ item }: { item: Card["items"][number] }) {
       {item.href ? <Link to={item.href}>{item.label}</Link> : <span>{item.label}</span>}
       {item.at !== null && (
         <span className="soft small">
-          {" "}
           <Ago at={item.at} />
         </span>
       )}
