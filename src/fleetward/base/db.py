@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from fleetward.base.clock import Clock
 from fleetward.base.errors import CorruptDataError, UnavailableError
+
+# A query of device ids, built in one feature's store to be nested in another's.
+IdQuery: TypeAlias = sa.Select[tuple[str]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000

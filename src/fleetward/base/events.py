@@ -18,6 +18,7 @@ from fleetward.base.db import RowId, Timestamp, Tx, metadata
 
 MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_CHARS = 8_000
+_ALERTING = sa.text("severity IN ('warning', 'critical')")
 
 events_table = sa.Table(
     "events",
@@ -37,6 +38,7 @@ events_table = sa.Table(
         sqlite_where=sa.text("published_at IS NULL"),
         postgresql_where=sa.text("published_at IS NULL"),
     ),
+    sa.Index("ix_events_alerts", "at", sqlite_where=_ALERTING, postgresql_where=_ALERTING),
 )
 _INSERT = events_table.insert()
 
@@ -112,7 +114,7 @@ def list_events(
         query = query.where(events_table.c.device == device)
     if since is not None:
         query = query.where(events_table.c.at >= since)
-    return [_as_event(row) for row in tx.conn.execute(query)]
+    return [as_event(row) for row in tx.conn.execute(query)]
 
 
 def list_unpublished(tx: Tx, *, limit: int = 500) -> list[Event]:
@@ -123,7 +125,7 @@ def list_unpublished(tx: Tx, *, limit: int = 500) -> list[Event]:
         .order_by(events_table.c.id)
         .limit(limit)
     )
-    return [_as_event(row) for row in tx.conn.execute(query)]
+    return [as_event(row) for row in tx.conn.execute(query)]
 
 
 def mark_published(tx: Tx, ids: list[int]) -> None:
@@ -131,7 +133,8 @@ def mark_published(tx: Tx, ids: list[int]) -> None:
     tx.conn.execute(events_table.update().where(events_table.c.id.in_(ids)).values(published_at=tx.now))
 
 
-def _as_event(row: sa.Row[Any]) -> Event:
+def as_event(row: sa.Row[Any]) -> Event:
+    """Return the event in a row of `events_table`."""
     return Event(
         id=row.id,
         at=row.at,

@@ -31,6 +31,8 @@ from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
 from fleetward.features.messaging import http as messaging_http
 from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.overview import http as overview_http
+from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
 from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
 from fleetward.features.pki.profiles import RevocationUrls
@@ -41,6 +43,7 @@ from fleetward.features.updates.context import UpdatesContext, load_updates_cont
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.programs.server.initialise import blobs_url, database_url
+from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
 
 _MAX_IMAGE_BYTES = 4 * 1024**3
@@ -131,6 +134,7 @@ def build_console_app(
     app.state.messaging = messaging
     app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)
+    app.state.overview = OverviewContext(FolderSurveyor(rooms.folder, rooms.config))
     for router in (
         audit_http.router,
         events_http.router,
@@ -141,6 +145,7 @@ def build_console_app(
         messaging_http.router,
         updates_http.router,
         media_http.router,
+        overview_http.router,
     ):
         app.include_router(router, prefix="/api/v1")
     app.include_router(pki_http.public_router)
