@@ -11,6 +11,7 @@ from fleetward.base.layout import DataFolder
 from fleetward.features.overview.model.checklist import Premises
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_SECRET = frozenset({".pem", ".seed"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 
@@ -23,9 +24,9 @@ class FolderSurveyor:
 
     def inspect(self) -> Premises:
         """Return what is there now."""
-        secrets = [self._folder.admin_token, self._folder.config]
+        secrets: list[Path] = [self._folder.admin_token, self._folder.config]
         for room in (self._folder.keys, self._folder.offline):
-            secrets += room.glob("*") if room.is_dir() else ()
+            secrets += [path for path in room.glob("*") if path.suffix in _SECRET]
         return Premises(
             is_root_key_here=(self._folder.offline / "root.key.pem").exists(),
             is_update_root_key_here=(self._folder.offline / "tuf-root.key.pem").exists(),
