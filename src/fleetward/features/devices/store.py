@@ -136,7 +136,7 @@ def list_devices(
     """Return a page: devices behind the cursor `after`, or from row number `at` on, counted from 0."""
     column = _SORTED_BY[order.key]
     keys = [devices.c.id] if column is devices.c.id else [column, devices.c.id]
-    where = _conditions(selection)
+    where = [*_conditions(selection), *_search(tx, selection.search)]
     if after:
         value, device_id = parse_cursor(after, order)
         bounds = [sa.literal(device_id)]
@@ -158,12 +158,16 @@ def list_devices(
 def count_devices(tx: Tx, selection: Selection) -> list[tuple[tuple[str, ...], int]]:
     """Return each (state, model, firmware version, group) there is, and how many devices have it."""
     columns = (devices.c.state, devices.c.model, devices.c.firmware_version, devices.c.group)
-    query = sa.select(*columns, sa.func.count()).where(*_conditions(selection)).group_by(*columns)
+    query = (
+        sa.select(*columns, sa.func.count())
+        .where(*_conditions(selection), *_search(tx, selection.search))
+        .group_by(*columns)
+    )
     return [((row[0], row[1], row[2] or "", row[3]), row[4]) for row in tx.conn.execute(query)]
 
 
 def select_ids(selection: Selection, states: Collection[DeviceState] | None = None) -> IdQuery:
-    """Return the query of the selected devices' ids; with `states`, of those in one of them."""
+    """Return the query of the ids of a selection without search; with `states`, of those in one of them."""
     query = sa.select(devices.c.id).where(*_conditions(selection))
     return query if states is None else query.where(devices.c.state.in_([one.value for one in states]))
 
@@ -199,11 +203,19 @@ def _conditions(selection: Selection) -> list[sa.ColumnElement[bool]]:
         (devices.c.firmware_version, selection.firmware),
     )
     found = [column == value for column, value in wanted if value is not None]
-    if selection.search:
-        found.append(devices.c.id.icontains(selection.search, autoescape=True))
     if selection.groups is not None:
         found.append(devices.c.group.in_(sorted(selection.groups)))
     return found
+
+
+def _search(tx: Tx, text: str | None) -> list[sa.ColumnElement[bool]]:
+    """Ids are ASCII: SQLite's LIKE ignores its case by itself, PostgreSQL folds it fast in collation C."""
+    if not text:
+        return []
+    if tx.conn.dialect.name == "sqlite":
+        return [devices.c.id.contains(text, autoescape=True)]
+    folded = sa.func.lower(sa.collate(devices.c.id, "C"))
+    return [folded.contains(text.lower(), autoescape=True)]
 
 
 def _as_model(row: sa.Row[Any]) -> Model:

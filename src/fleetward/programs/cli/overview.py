@@ -34,7 +34,7 @@ def today(ctx: click.Context, as_json: bool) -> None:
             _wrap(f"{number}{item['label']}")
         if card["count"] > len(card["items"]):
             _wrap(f"… and {card['count'] - len(card['items']):,} more")
-        _wrap(click.style(card["command"], fg="cyan"))
+        _wrap(card["command"], colour="cyan")
         click.echo()
 
 
@@ -50,9 +50,8 @@ def checklist(ctx: click.Context, as_json: bool) -> None:
     for check in found:
         state = click.style(check["state"].ljust(4), fg=_STATE_COLOUR[check["state"]], bold=True)
         click.echo(f"{state}  {click.style(check['title'], bold=True)}: {check['found']}")
-        for line in (check["fix"], check["command"]):
-            if line:
-                _wrap(line, indent=6)
+        _wrap(check["fix"], indent=6)
+        _wrap(check["command"], indent=6, colour="cyan")
 
 
 @click.command()
@@ -72,10 +71,9 @@ def why(ctx: click.Context, device_id: str, as_json: bool) -> None:
         _wrap(question["answer"])
         for fact in question["facts"]:
             mark, colour = _MARK[fact["good"]]
-            _wrap(f"{click.style(mark, fg=colour)} {fact['what']}: {fact['value']}", indent=4)
-        for line in (question["fix"], click.style(question["command"], fg="cyan")):
-            if line:
-                _wrap(line)
+            _wrap(f"{mark} {fact['what']}: {fact['value']}", indent=4, colour=colour)
+        _wrap(question["fix"])
+        _wrap(question["command"], colour="cyan")
         click.echo()
 
 
@@ -163,11 +161,8 @@ def _say_slot(slot: dict[str, Any] | None) -> str | None:
     return f"{slot['slot']}: {slot['version'] or 'empty'}" if slot else None
 
 
-def _wrap(text: str, *, indent: int = 2) -> None:
-    if not text:
-        return
-    width = max(40, min(shutil.get_terminal_size().columns, 120))
-    space = " " * indent
-    click.echo(
-        textwrap.fill(text, width, initial_indent=space, subsequent_indent=space, break_long_words=False)
-    )
+def _wrap(text: str, *, indent: int = 2, colour: str | None = None) -> None:
+    """Print a text over as many lines as the terminal needs; nothing when it is empty."""
+    width = max(40, min(shutil.get_terminal_size().columns, 120)) - indent
+    for number, line in enumerate(textwrap.wrap(text, width, break_long_words=False)):
+        click.echo(" " * (indent if number == 0 else indent + 2) + click.style(line, fg=colour))
