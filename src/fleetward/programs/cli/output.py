@@ -47,6 +47,11 @@ def print_facts(facts: dict[str, Any]) -> None:
             click.echo(f"{click.style(name.ljust(width), bold=True)}  {paint(str(value))}")
 
 
+def show_time(rendered: str) -> str:
+    """Return a time of the API, such as `2026-06-01T12:00:00.000Z`, as people read it, in UTC."""
+    return rendered[:19].replace("T", " ")
+
+
 def paint(text: str) -> str:
     """Return a state or severity in its colour, other text as it is."""
     colour = _COLOUR_OF.get(text)
