@@ -32,8 +32,9 @@ def print_table(rows: Sequence[dict[str, Any]], columns: dict[str, str], *, empt
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(columns.values()):
+        # What names the row stays in one piece, to be copied.
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(_cell(row.get(key)) for key in columns))
     Console().print(table)
