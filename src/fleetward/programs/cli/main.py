@@ -16,6 +16,7 @@ _COMMANDS = {
     "init": ("fleetward.programs.server.commands:init", "Create a platform: keys, certificates, database."),
     "up": ("fleetward.programs.server.commands:up", "Run a platform, with the demo camera unless --no-demo."),
     "serve": ("fleetward.programs.server.commands:serve", "Run a platform's processes by role."),
+    "cluster": ("fleetward.programs.server.cluster:cluster", "The message cluster that outgrows one server."),
     "model": ("fleetward.programs.cli.model:model", "Products and what their devices must fulfil."),
     "device": ("fleetward.programs.cli.device:device", "Devices: add, watch, command, quarantine, revoke."),
     "factory": ("fleetward.programs.cli.factory:factory", "What happens at manufacturing."),
