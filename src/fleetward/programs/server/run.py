@@ -136,7 +136,7 @@ def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSetting
         nats_listen=("127.0.0.1", ports.nats),
         certificate=certificate,
         private_key=certificate,
-        device_ca=folder.path / "ca" / "device-chain.pem",
+        device_ca=folder.path / "ca" / "device-ca.crt",
         log_file=folder.logs / "nats.log",
     )
     address = NatsAddress(
