@@ -17,6 +17,7 @@ _COMMANDS = {
     "up": ("fleetward.programs.server.commands:up", "Run a platform, with the demo camera unless --no-demo."),
     "serve": ("fleetward.programs.server.commands:serve", "Run a platform's processes by role."),
     "today": ("fleetward.programs.cli.overview:today", "What waits for a decision."),
+    "cluster": ("fleetward.programs.server.cluster:cluster", "The message cluster that outgrows one server."),
     "model": ("fleetward.programs.cli.model:model", "Products and what their devices must fulfil."),
     "device": ("fleetward.programs.cli.device:device", "Devices: add, watch, command, quarantine, revoke."),
     "factory": ("fleetward.programs.cli.factory:factory", "What happens at manufacturing."),

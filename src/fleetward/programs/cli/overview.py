@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table
+from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
 from fleetward.programs.cli.selecting import filter_options, resolve_filter
 
 _MARK = {True: ("✓", "green"), False: ("✗", "red")}
@@ -99,7 +99,7 @@ def firmware(ctx: click.Context, device_id: str, as_json: bool) -> None:
         }
     )
     for told in found["history"]:
-        _wrap(f"{told['at'][:19].replace('T', ' ')}  {told['message']}")
+        _wrap(f"{show_time(told['at'])}  {told['message']}")
 
 
 @click.command()
