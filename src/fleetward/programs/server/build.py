@@ -17,7 +17,8 @@ from fleetward.base.errors import KeyUnavailableError, UnauthenticatedError
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import BodyLimit, Edge, Principal, SecurityHeaders, add_error_handlers
-from fleetward.features.access.service import AdminTokenAuthenticator, read_admin_token
+from fleetward.features.access.service.authenticating import OperatorAuthenticator, decide_by_administrator
+from fleetward.features.access.service.local_token import LocalTokenIdentifier, read_admin_token
 from fleetward.features.attestation import http as attestation_http
 from fleetward.features.audit import events_http
 from fleetward.features.audit import http as audit_http
@@ -126,8 +127,8 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
-    token = read_admin_token(rooms.folder.admin_token)
-    app.state.edge = Edge(rooms.db, AdminTokenAuthenticator(token, rooms.db))
+    local = LocalTokenIdentifier(read_admin_token(rooms.folder.admin_token), rooms.db)
+    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, local.identify, decide_by_administrator))
     app.state.messaging = messaging
     app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)

@@ -15,7 +15,7 @@ from fleetward.base.events import emit
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import new_token
 from fleetward.base.layout import DataFolder
-from fleetward.features.access.service import ensure_admin_token
+from fleetward.features.access.service.local_token import ensure_admin_token
 from fleetward.features.audit import service as audit
 from fleetward.features.pki.ceremony import create_hierarchy
 from fleetward.features.updates.ceremony import create_update_repository

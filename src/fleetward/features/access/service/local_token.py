@@ -13,10 +13,9 @@ from fleetward.base.events import Severity, emit
 from fleetward.base.files import write_secret
 from fleetward.base.ids import new_token
 from fleetward.base.throttle import RefusalThrottle
-from fleetward.base.web import Principal
+from fleetward.features.access.model.identity import LOCAL_ACTOR, Identity
 
 _MIN_TOKEN_CHARS = 32
-_ACTOR = "operator:admin"
 
 
 def ensure_admin_token(path: Path) -> bool:
@@ -51,27 +50,27 @@ def read_admin_token(path: Path) -> str:
     return text
 
 
-class AdminTokenAuthenticator:
-    """Lets the holder of the admin token do everything, and nobody else anything."""
+class LocalTokenIdentifier:
+    """Knows the holder of the admin token, and nobody else."""
 
     def __init__(self, token: str, db: Database) -> None:
         self._digest = hashlib.sha256(token.encode()).digest()
         self._db = db
         self._throttle = RefusalThrottle()
 
-    def authorize(self, request: Request, permission: str) -> Principal:
+    def identify(self, request: Request) -> Identity:
         """Return the administrator. Raises UnauthenticatedError for anyone else; the attempt is recorded."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         given = hashlib.sha256(token.strip().encode()).digest()
         if scheme.lower() == "bearer" and hmac.compare_digest(given, self._digest):
-            return Principal(_ACTOR)
-        self._record(request, permission)
+            return Identity(LOCAL_ACTOR, None, "local", None, None, None, restricted=False)
+        self._record(request)
         raise UnauthenticatedError(
             "authorization: expected the administrator's token, found " + ("another" if token else "none"),
             hint="Send it as 'Authorization: Bearer …'; it lies in admin.token of the data folder.",
         )
 
-    def _record(self, request: Request, permission: str) -> None:
+    def _record(self, request: Request) -> None:
         address = request.client.host if request.client else "unknown"
         held_back = self._throttle.admit(("access.refused", address), time.monotonic())
         if held_back is None:
@@ -80,9 +79,9 @@ class AdminTokenAuthenticator:
             emit(
                 tx,
                 "access.refused",
-                f"Someone at {address} asked for {permission} without a valid token.",
+                f"Someone at {address} asked for {request.url.path} without a valid token.",
                 severity=Severity.WARNING,
                 address=address,
-                permission=permission,
+                path=request.url.path,
                 repeats=held_back,
             )
