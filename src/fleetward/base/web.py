@@ -3,11 +3,13 @@
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Protocol, cast
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +21,7 @@ log = get_logger("web")
 
 PROBLEM_TYPE = "application/problem+json"
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
+READMIT_EVERY_S = 10.0
 
 # Most specific first is not needed: lookup walks the class's own ancestry.
 STATUS_OF: dict[type[errors.FleetwardError], int] = {
@@ -47,9 +50,31 @@ def status_of(error: errors.FleetwardError) -> int:
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking, as `operator:<name>` or `device:<id>`."""
+    """Who is asking, and where they may do what the route asks for.
+
+    Attributes:
+        actor: `operator:<name>` or `device:<id>`.
+        operator: the operator's name; None for the local token.
+        groups: the device groups in which they hold the route's permission; None means in all.
+        mfa_at: when they last gave two factors; None where a token stands for them.
+    """
 
     actor: str
+    operator: str | None = None
+    groups: frozenset[str] | None = None
+    mfa_at: datetime | None = None
+
+    def covers(self, group: str) -> bool:
+        """Whether they may act in a device group."""
+        return self.groups is None or group in self.groups
+
+    def check_group(self, group: str) -> None:
+        """Pass when they may act in a device group. Raises ForbiddenError."""
+        if not self.covers(group):
+            held = ", ".join(sorted(self.groups or ()))
+            raise errors.ForbiddenError(
+                f"group {group[:64]}: expected one in which you may do this ({held}), found another"
+            )
 
 
 class Authenticator(Protocol):
@@ -59,6 +84,7 @@ class Authenticator(Protocol):
         Raises:
             UnauthenticatedError: no valid proof of who they are.
             ForbiddenError: known, and not allowed.
+            NotFoundError: the request names a device they may not see.
         """
         ...
 
@@ -88,6 +114,15 @@ class _Requires:
 def requires(permission: str) -> Any:
     """Return the dependency that admits who may do `permission`, to annotate a Principal with."""
     return Depends(_Requires(permission))
+
+
+async def readmit(request: Request, permission: str) -> Principal:
+    """Ask anew whether the reader of a stream may read on; streams do so every `READMIT_EVERY_S`.
+
+    Raises:
+        UnauthenticatedError, ForbiddenError, NotFoundError: they may not; the stream ends.
+    """
+    return await run_in_threadpool(edge_of(request).authenticator.authorize, request, permission)
 
 
 def _db(request: Request) -> Database:

@@ -86,7 +86,7 @@ def list_models(db: Db, _principal: Annotated[Principal, requires("model.read")]
 @router.get("/devices")
 def list_devices(
     db: Db,
-    _principal: Annotated[Principal, requires("device.read")],
+    principal: Annotated[Principal, requires("device.read")],
     model: str | None = None,
     group: str | None = None,
     state: DeviceState | None = None,
@@ -96,8 +96,9 @@ def list_devices(
 ) -> DevicePage:
     with db.read() as tx:
         found = service.list_devices(
-            tx, model=model, group=group, state=state, search=search, after=after, limit=limit
-        )
+            tx, model=model, group=group, state=state, search=search, groups=principal.groups, after=after,
+            limit=limit,
+        )  # fmt: skip
     return DevicePage([view_device(one) for one in found], found[-1].id if len(found) == limit else None)
 
 

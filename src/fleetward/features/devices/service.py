@@ -136,8 +136,18 @@ def get_device(tx: Tx, device_id: str) -> Device:
     """Return a device. Raises NotFoundError when there is none."""
     found = store.find_device(tx, device_id)
     if found is None:
-        raise NotFoundError(f"device {device_id}: expected a registered device, found none")
+        raise not_found(device_id)
     return found
+
+
+def not_found(device_id: str) -> NotFoundError:
+    """Return the error for a device that is not there, or not for the caller to see: the two read alike."""
+    return NotFoundError(f"device {device_id}: expected a registered device, found none")
+
+
+def find_group(tx: Tx, device_id: str) -> str | None:
+    """Return the group of a device, None when there is no such device."""
+    return store.find_group(tx, device_id)
 
 
 def find_device(tx: Tx, device_id: str) -> Device | None:
@@ -156,12 +166,13 @@ def list_devices(
     group: str | None = None,
     state: DeviceState | None = None,
     search: str | None = None,
+    groups: frozenset[str] | None = None,
     after: str = "",
     limit: int = 500,
 ) -> list[Device]:
-    """Return up to `limit` devices by id, those after `after`."""
+    """Return up to `limit` devices by id, those after `after`; `groups` limits what the caller may see."""
     return store.list_devices(
-        tx, model=model, group=group, state=state, search=search, after=after, limit=limit
+        tx, model=model, group=group, state=state, search=search, groups=groups, after=after, limit=limit
     )
 
 

@@ -95,6 +95,12 @@ def find_device(tx: Tx, device_id: str) -> Device | None:
     return None if row is None else _as_device(row)
 
 
+def find_group(tx: Tx, device_id: str) -> str | None:
+    query = sa.select(devices.c.group).where(devices.c.id == device_id)
+    group: str | None = tx.conn.execute(query).scalar_one_or_none()
+    return group
+
+
 def find_by_hardware(tx: Tx, fingerprint: str) -> Device | None:
     row = tx.conn.execute(devices.select().where(devices.c.hardware_fingerprint == fingerprint)).one_or_none()
     return None if row is None else _as_device(row)
@@ -117,6 +123,7 @@ def list_devices(
     group: str | None,
     state: DeviceState | None,
     search: str | None,
+    groups: frozenset[str] | None,
     after: str,
     limit: int,
 ) -> list[Device]:
@@ -125,6 +132,8 @@ def list_devices(
         query = query.where(devices.c.model == model)
     if group is not None:
         query = query.where(devices.c.group == group)
+    if groups is not None:
+        query = query.where(devices.c.group.in_(sorted(groups)))
     if state is not None:
         query = query.where(devices.c.state == state.value)
     if search:

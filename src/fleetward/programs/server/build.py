@@ -17,13 +17,18 @@ from fleetward.base.errors import KeyUnavailableError, UnauthenticatedError
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import BodyLimit, Edge, Principal, SecurityHeaders, add_error_handlers
-from fleetward.features.access.service.authenticating import OperatorAuthenticator, decide_by_administrator
+from fleetward.features.access.http import breakglass as breakglass_http
+from fleetward.features.access.http import grants as grants_http
+from fleetward.features.access.http import reviews as reviews_http
+from fleetward.features.access.service.authenticating import OperatorAuthenticator
+from fleetward.features.access.service.authorize import Decider, load_policies
 from fleetward.features.access.service.local_token import LocalTokenIdentifier, read_admin_token
 from fleetward.features.attestation import http as attestation_http
 from fleetward.features.audit import events_http
 from fleetward.features.audit import http as audit_http
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.devices import http as devices_http
+from fleetward.features.devices import service as devices
 from fleetward.features.enrollment import device_http as enrollment_device_http
 from fleetward.features.enrollment import http as enrollment_http
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
@@ -128,13 +133,17 @@ def build_console_app(
     """
     app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
     local = LocalTokenIdentifier(read_admin_token(rooms.folder.admin_token), rooms.db)
-    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, local.identify, decide_by_administrator))
+    app.state.decider = decider = Decider(load_policies(), devices)
+    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, local.identify, decider.decide))
     app.state.messaging = messaging
     app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)
     for router in (
         audit_http.router,
         events_http.router,
+        grants_http.router,
+        reviews_http.router,
+        breakglass_http.router,
         devices_http.router,
         pki_http.router,
         attestation_http.router,

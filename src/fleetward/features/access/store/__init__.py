@@ -1,6 +1,7 @@
 """The SQL of access; every table is named `access_*`."""
 
 from fleetward.features.access.store import (
+    breakglass,
     challenges,
     credentials,
     device_codes,
@@ -8,12 +9,15 @@ from fleetward.features.access.store import (
     links,
     oidc,
     operators,
+    reviews,
     sessions,
     throttle,
     tokens,
+    usage,
 )
 
 __all__ = [
+    "breakglass",
     "challenges",
     "credentials",
     "device_codes",
@@ -21,7 +25,9 @@ __all__ = [
     "links",
     "oidc",
     "operators",
+    "reviews",
     "sessions",
     "throttle",
     "tokens",
+    "usage",
 ]
