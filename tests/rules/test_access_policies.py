@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from typing import Literal
 
 import pytest
 from cedarpy import validate_policies
@@ -48,16 +49,9 @@ def somebody(
     *, mfa_age_s: int | None = 0, scopes: set[str] | None = None, restricted: bool = False
 ) -> Identity:
     mfa_at = None if mfa_age_s is None else NOW - timedelta(seconds=mfa_age_s)
-    via = "session" if scopes is None else "token"
-    return Identity(
-        "operator:alice",
-        "alice",
-        via,
-        mfa_at,
-        None if scopes is None else frozenset(scopes),
-        None,
-        restricted,
-    )
+    limits = None if scopes is None else frozenset(scopes)
+    via: Literal["session", "token"] = "session" if scopes is None else "token"
+    return Identity("operator:alice", "alice", via, mfa_at, limits, None, restricted)
 
 
 LOCAL = Identity("operator:admin", None, "local", None, None, None, restricted=False)
@@ -82,7 +76,7 @@ def ask(
 
 
 def test_policies_fit_their_schema() -> None:
-    """A policy that misspells an action, an attribute or a type never matches: Cedar's own checker says so."""
+    """A policy that misspells an action, attribute or type never matches: Cedar's own checker says so."""
     schema = FOLDER.joinpath("schema.cedarschema").read_text() + "action read;\n"
     kinds = "principal: [Operator, LocalToken], resource: [Group, Shared], context: Asked"
     for name, permission in CATALOGUE.items():
@@ -155,7 +149,7 @@ def test_a_recovery_session_may_nothing() -> None:
 def test_nobody_gives_themselves_a_role() -> None:
     administrator = grant(Role.ADMINISTRATOR)
     own = ask("grant.give", administrator, subject="alice")
-    assert (own.is_allowed, own.policies) == (False, {"own-rights"})
+    assert (own.is_allowed, own.policies) == (False, frozenset({"own-rights"}))
     assert ask("grant.give", administrator, subject="bob").is_allowed
     assert ask("grant.remove", administrator, subject="alice").is_allowed
 

@@ -16,6 +16,7 @@ from fleetward.features.access.model.permissions import CATALOGUE, Reach
 from fleetward.features.access.model.policy import Answer, Circumstances, Policies, Question
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
 from fleetward.features.access.ports import DeviceGroups
+from fleetward.features.access.store.operators import OperatorState
 
 _SEE = "device.read"
 _ANYWHERE = ""
@@ -189,7 +190,7 @@ def load_policies() -> Policies:
 
 def _circumstances(tx: Tx, identity: Identity, subject: str | None) -> Circumstances:
     if identity.operator is None:
-        return Circumstances(is_set_up=store.operators.any_exists(tx), subject=subject)
+        return Circumstances(is_set_up=is_set_up(tx), subject=subject)
     glass = store.breakglass.find_unreviewed(tx, identity.operator)
     state = None if glass is None else glass.state_at(tx.now)
     return Circumstances(
@@ -226,6 +227,16 @@ def _fresh(identity: Identity, now: datetime) -> Identity:
         identity.actor, identity.operator, identity.via, now, identity.scopes, identity.session_id,
         restricted=identity.restricted,
     )  # fmt: skip
+
+
+def is_set_up(tx: Tx) -> bool:
+    """Whether there is any operator: from then on nobody acts alone where two are asked for."""
+    return store.operators.any_exists(tx)
+
+
+def list_active(tx: Tx) -> frozenset[str]:
+    """Return the names of the operators who may sign in."""
+    return frozenset(one.name for one in store.operators.list_all(tx) if one.state is OperatorState.ACTIVE)
 
 
 def record_use(tx: Tx, used: Iterable[Grant]) -> None:
