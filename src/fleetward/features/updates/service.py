@@ -1,6 +1,6 @@
 """Use cases of releases. Publishing cannot be undone, so it is: intent row → artifacts → metadata → outcome.
 
-Once there are operators, a release is handed in as pending, without a signature: `approving` takes it from there.
+Once there are operators, a release is handed in as pending and unsigned; `approving` takes it from there.
 Devices see nothing before the timestamp names it, and that is written last. Whatever interrupts, asking for
 the same publication again finishes it.
 """
