@@ -22,7 +22,8 @@ BEYOND_VIEWER = {
     Role.VIEWER: set[str](),
     Role.OPERATOR: {
         "break_glass.end", "break_glass.read", "break_glass.request", "command.run", "device.add",
-        "device.claim", "device.import", "device.quarantine", "device.release", "shadow.write", "video.view",
+        "device.claim", "device.import", "device.quarantine", "device.release", "event.acknowledge",
+        "shadow.write", "video.view",
     },
     Role.RELEASE_MANAGER: {
         "break_glass.end", "break_glass.read", "break_glass.request", "release.approve", "release.publish",
@@ -31,13 +32,13 @@ BEYOND_VIEWER = {
     Role.SECURITY_OFFICER: {
         "attestation.manage", "audit.read", "break_glass.approve", "break_glass.end", "break_glass.read",
         "break_glass.request", "break_glass.review", "device.quarantine", "device.release", "device.retire",
-        "device.revoke", "device.revoke_bulk", "factory.trust", "grant.read", "operator.disable",
-        "operator.read", "release.approve", "review.close", "review.decide", "review.read", "review.start",
+        "device.revoke", "device.revoke_bulk", "event.acknowledge", "factory.trust", "grant.read",
+        "operator.disable", "operator.read", "release.approve", "review.close", "review.decide", "review.read", "review.start",
         "session.read", "session.revoke",
     },
     Role.ADMINISTRATOR: {name for name in CATALOGUE if not name.endswith(".read")} | PEOPLE,
 }  # fmt: skip
-VIEWER = {name for name in CATALOGUE if name.endswith(".read")} - PEOPLE | {"token.create", "token.revoke"}
+VIEWER = {name for name in CATALOGUE if name.endswith(".read")} - PEOPLE | {"filter.manage", "token.create"}
 DANGEROUS = {
     "break_glass.approve", "break_glass.request", "break_glass.review", "device.revoke_bulk", "grant.give",
     "grant.remove", "operator.disable", "operator.invite", "operator.recover", "release.approve",

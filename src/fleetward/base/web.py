@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol, cast
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -167,6 +168,49 @@ def render_error(error: errors.FleetwardError) -> JSONResponse:
     if error.hint:
         more["hint"] = error.hint
     return problem(status_of(error), error.code, error.message, headers=headers, **more)
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457); some codes carry further members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str | None = None
+
+
+# What any route may answer beside its own success; for `include_router(responses=…)`.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}}}
+    for status, text in {
+        400: "The request is not valid.",
+        401: "No valid proof of who asks.",
+        403: "Known, and not allowed.",
+        404: "Not there, or not for the caller to see.",
+        409: "Not in a state that allows this.",
+        413: "Over a size limit.",
+        429: "Too many attempts; Retry-After says when to come back.",
+        503: "Something this needs does not answer now.",
+    }.items()
+}
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Drop FastAPI's own 422 from the OpenAPI document: a request that does not validate gets 400 here."""
+    render = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = render()
+        for operations in document.get("paths", {}).values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document.get("components", {}).get("schemas", {}).pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -16,7 +16,15 @@ from fleetward.base.db import Database
 from fleetward.base.errors import KeyUnavailableError, UnauthenticatedError
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
-from fleetward.base.web import BodyLimit, Edge, Principal, SecurityHeaders, add_error_handlers
+from fleetward.base.web import (
+    PROBLEMS,
+    BodyLimit,
+    Edge,
+    Principal,
+    SecurityHeaders,
+    add_error_handlers,
+    describe_problems,
+)
 from fleetward.features.access.http import breakglass as breakglass_http
 from fleetward.features.access.http import grants as grants_http
 from fleetward.features.access.http import reviews as reviews_http
@@ -152,7 +160,8 @@ def build_console_app(
         updates_http.router,
         media_http.router,
     ):
-        app.include_router(router, prefix="/api/v1")
+        app.include_router(router, prefix="/api/v1", responses=PROBLEMS)
+    describe_problems(app)
     app.include_router(pki_http.public_router)
     app.include_router(media_http.page_router)
     app.add_middleware(

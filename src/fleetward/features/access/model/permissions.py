@@ -43,6 +43,7 @@ _DEVICES = {
     "device.retire": "end a device's life",
     "device.revoke": "cut a device off for good",
     "device.revoke_bulk": "cut many devices off for good at once",
+    "event.acknowledge": "take note of an alert for everybody",
     "event.read": "see what happened",
     "shadow.read": "see what is desired and reported",
     "shadow.write": "change what is desired",
@@ -56,12 +57,11 @@ _SHARED = {
     "break_glass.read": "see when the glass was broken, why and by whom",
     "break_glass.request": "ask another to break the glass",
     "factory.read": "see trusted factories",
+    "filter.manage": "keep filters of one's own",
     "model.read": "see models",
     "release.read": "see and download releases",
     "role.read": "see what each role may do",
     "token.create": "make a token of one's own",
-    "token.read": "see one's own tokens",
-    "token.revoke": "end a token of one's own",
 }
 _FLEET = {
     "attestation.manage": "say what devices may measure and whose chips are trusted",
@@ -86,6 +86,7 @@ _FLEET = {
     "review.start": "start a review of all grants",
     "session.read": "see others' sessions",
     "session.revoke": "end others' sessions",
+    "settings.read": "see how the platform is run, and its checklist",
 }
 
 CATALOGUE: dict[str, Permission] = {

@@ -22,6 +22,7 @@ OWN_RIGHTS = "own-rights"
 RECOVERY_SESSION = "recovery-session"
 REVIEW_DUE = "review-due"
 TOKEN_SCOPES = "token-scopes"  # noqa: S105 - a policy's name
+_OWN_THINGS = "own-things"
 LOCAL_TOKEN = "local-token-after-setup"  # noqa: S105 - a policy's name
 
 # No device is in it: what is asked of a device that does not exist is asked of this.
@@ -136,7 +137,7 @@ def weakest_grant(grants: Iterable[Grant], answer: Answer, group: str | None) ->
         one
         for one in grants
         if (group is None or one.group in (group, ALL_GROUPS))
-        and (one.role.value in answer.policies or answer.policies & {Role.VIEWER.value, "own-tokens"})
+        and (one.role.value in answer.policies or answer.policies & {Role.VIEWER.value, _OWN_THINGS})
     ]
     return min(sufficient, key=lambda one: (ranks.index(one.role), one.group == ALL_GROUPS), default=None)
 

@@ -1,7 +1,7 @@
 """Decides whether an identity may do what a route asks for, and where: facts from the store, then Cedar."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
 
@@ -223,10 +223,7 @@ def _refusal_of_caller(case: _Case, answer: Answer) -> ForbiddenError | None:
 
 
 def _fresh(identity: Identity, now: datetime) -> Identity:
-    return Identity(
-        identity.actor, identity.operator, identity.via, now, identity.scopes, identity.session_id,
-        restricted=identity.restricted,
-    )  # fmt: skip
+    return replace(identity, mfa_at=now)
 
 
 def is_set_up(tx: Tx) -> bool:
