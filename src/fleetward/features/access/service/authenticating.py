@@ -11,6 +11,7 @@ from fleetward.base.web import Principal
 from fleetward.features.access.model.identity import Identity
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
 from fleetward.features.access.service.grants import list_grants
+from fleetward.features.access.service.identifying import Identifier
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,21 @@ class Resource:
     device_id: str | None
 
 
-Identify = Callable[[Request], Identity]
 Decide = Callable[[Tx, Identity, str, Resource], Principal]
 
 
 class OperatorAuthenticator:
     """Answers `requires(permission)` of every route on the operators' port."""
 
-    def __init__(self, db: Database, identify: Identify, decide: Decide) -> None:
-        self._db, self._identify, self._decide = db, identify, decide
+    def __init__(self, db: Database, identifier: Identifier, decide: Decide) -> None:
+        self.identifier = identifier
+        self._db, self._decide = db, decide
+
+    def identify(self, request: Request) -> Identity:
+        """Return who asks. Raises UnauthenticatedError, CsrfRefusedError."""
+        identity = self.identifier.identify(request)
+        request.state.identity = identity
+        return identity
 
     def authorize(self, request: Request, permission: str) -> Principal:
         """Return who asks.
@@ -38,8 +45,7 @@ class OperatorAuthenticator:
             ForbiddenError: known, and not allowed.
             NotFoundError: not allowed to know the thing exists.
         """
-        identity = self._identify(request)
-        request.state.identity = identity
+        identity = self.identify(request)
         with self._db.read(identity.actor) as tx:
             return self._decide(tx, identity, permission, Resource(request.path_params.get("device_id")))
 
