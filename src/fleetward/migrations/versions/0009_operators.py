@@ -166,20 +166,17 @@ def _create_ceremonies() -> None:
         _key("created_at", sa.BigInteger),
         _key("expires_at", sa.BigInteger),
         _maybe("closed_at", sa.BigInteger),
+        _maybe("challenge", sa.LargeBinary),
+        _maybe("sealed_totp", sa.LargeBinary),
         sa.PrimaryKeyConstraint("id", name="pk_access_links"),
         sa.UniqueConstraint("token_hash", name="uq_access_links_token_hash"),
     )
     op.create_table(
-        "access_challenges",
-        _key("id", _NAME),
-        _key("purpose", sa.String(16)),
-        _key("subject", sa.String(128)),
-        _key("challenge", sa.LargeBinary(64)),
-        _maybe("sealed_totp", sa.LargeBinary),
+        "access_spent_challenges",
+        _key("challenge_hash", _HASH),
         _key("expires_at", sa.BigInteger),
-        sa.PrimaryKeyConstraint("id", name="pk_access_challenges"),
+        sa.PrimaryKeyConstraint("challenge_hash", name="pk_access_spent_challenges"),
     )
-    op.create_index("ix_access_challenges_subject", "access_challenges", ["subject"])
     op.create_table(
         "access_device_codes",
         _key("id", _NAME),
@@ -196,14 +193,4 @@ def _create_ceremonies() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_access_device_codes"),
         sa.UniqueConstraint("device_code_hash", name="uq_access_device_codes_device_code_hash"),
         sa.UniqueConstraint("user_code", name="uq_access_device_codes_user_code"),
-    )
-    op.create_table(
-        "access_oidc_logins",
-        _key("state_hash", _HASH),
-        _key("browser_hash", _HASH),
-        _key("nonce", _NAME),
-        _key("sealed_verifier", sa.LargeBinary),
-        _key("next_path", sa.String(500)),
-        _key("expires_at", sa.BigInteger),
-        sa.PrimaryKeyConstraint("state_hash", name="pk_access_oidc_logins"),
     )

@@ -25,18 +25,16 @@ from fleetward.base.web import (
     add_error_handlers,
     describe_problems,
 )
-from fleetward.features.access.http import breakglass as breakglass_http
-from fleetward.features.access.http import grants as grants_http
-from fleetward.features.access.http import reviews as reviews_http
+from fleetward.features.access.context import AccessContext
+from fleetward.features.access.http import router as access_router
 from fleetward.features.access.service.authenticating import OperatorAuthenticator
-from fleetward.features.access.service.authorize import Decider, load_policies
-from fleetward.features.access.service.local_token import LocalTokenIdentifier, read_admin_token
+from fleetward.features.access.service.identifying import Identifier
+from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.attestation import http as attestation_http
 from fleetward.features.audit import events_http
 from fleetward.features.audit import http as audit_http
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.devices import http as devices_http
-from fleetward.features.devices import service as devices
 from fleetward.features.enrollment import device_http as enrollment_device_http
 from fleetward.features.enrollment import http as enrollment_http
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
@@ -130,6 +128,7 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
 
 def build_console_app(
     rooms: Rooms,
+    access: AccessContext,
     messaging: MessagingContext,
     media: MediaContext,
     on_authorities: Callable[[list[x509.Certificate]], None],
@@ -140,20 +139,19 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
-    local = LocalTokenIdentifier(read_admin_token(rooms.folder.admin_token), rooms.db)
-    app.state.decider = decider = Decider(load_policies(), devices)
-    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, local.identify, decider.decide))
+    app.state.access = access
+    identifier = Identifier(rooms.db, access, read_admin_token(rooms.folder.admin_token))
+    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, access.decider.decide))
     app.state.messaging = messaging
     app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)
     for router in (
+        access_router,
         audit_http.router,
         events_http.router,
-        grants_http.router,
-        reviews_http.router,
-        breakglass_http.router,
         devices_http.router,
         pki_http.router,
+        pki_http.api_router,
         attestation_http.router,
         enrollment_http.router,
         messaging_http.router,

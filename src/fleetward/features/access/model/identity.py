@@ -1,15 +1,16 @@
 """Who is asking, and what they were given."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
-from fleetward.base.errors import InvalidInputError
+from fleetward.base.errors import ForbiddenError, InvalidInputError
 from fleetward.base.ids import parse_id
 from fleetward.features.access.model.roles import Role
 
 LOCAL_ACTOR = "operator:admin"
-# The local token acts under this name; a person may not take it, nor one that reads like the system.
+STEP_UP_LIFETIME = timedelta(minutes=5)
+# The local token acts under `admin`; a person may not take it, nor a name that reads like the system's.
 RESERVED_NAMES = frozenset({"admin", "local", "system", "fleetward"})
 
 
@@ -22,7 +23,7 @@ class Identity:
         operator: the operator's name; None for the local token.
         mfa_at: when they last gave two factors in this session; None for tokens.
         scopes: permissions a token is limited to; None means it is not limited.
-        restricted: a recovery session, which may only register a factor.
+        restricted: a session that may only register a factor or give two of them (recovery, weak SSO).
     """
 
     actor: str
@@ -32,6 +33,7 @@ class Identity:
     scopes: frozenset[str] | None
     session_id: str | None
     restricted: bool
+    token_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,21 @@ class Grant:
     given_by: str
     given_at: datetime
     last_used_at: datetime | None
+
+
+class StepUpRequiredError(ForbiddenError):
+    """A dangerous act needs two factors given within the last five minutes."""
+
+    code = "step_up_required"
+
+
+def check_fresh_mfa(identity: Identity, now: datetime) -> None:
+    """Pass when two factors were given within five minutes. Raises StepUpRequiredError."""
+    if identity.mfa_at is None or now - identity.mfa_at > STEP_UP_LIFETIME:
+        raise StepUpRequiredError(
+            "sign-in: expected two factors given within the last 5 minutes, found them older",
+            hint="Confirm who you are once more; on the command line: fleetward login.",
+        )
 
 
 def actor_of(operator: str) -> str:

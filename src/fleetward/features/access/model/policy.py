@@ -30,12 +30,6 @@ NOWHERE = "?"
 _SHARED = "fleet"
 
 
-class StepUpRequiredError(ForbiddenError):
-    """Allowed, once two factors are given anew."""
-
-    code = "step_up_required"
-
-
 class OwnRightsError(ForbiddenError):
     """Nobody raises, approves or confirms what is their own."""
 

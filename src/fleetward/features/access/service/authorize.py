@@ -11,7 +11,7 @@ from fleetward.base.web import Principal
 from fleetward.features.access import store
 from fleetward.features.access.model import policy
 from fleetward.features.access.model.breakglass import GlassState
-from fleetward.features.access.model.identity import Grant, Identity
+from fleetward.features.access.model.identity import Grant, Identity, StepUpRequiredError
 from fleetward.features.access.model.permissions import CATALOGUE, Reach
 from fleetward.features.access.model.policy import Answer, Circumstances, Policies, Question
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
@@ -102,14 +102,19 @@ class Decider:
             raise self._refusal(case, answer, group_asked)
         return _allow(case, None, {group_asked or _ANYWHERE: answer})
 
-    def permissions_of(self, tx: Tx, identity: Identity) -> dict[str, frozenset[str] | None]:
-        """Return all they may do, once they step up where that is asked: the groups by permission, None: all.
+    def list_rights(self, tx: Tx, identity: Identity) -> dict[str, tuple[str, ...]]:
+        """Return all they may do, once they step up where that is asked: the groups by permission.
 
-        A permission that reaches no device says None when held.
+        `("*",)` says all groups, and stands where a permission reaches no device.
         """
         grants = [] if identity.operator is None else store.grants.list_grants(tx, identity.operator)
         circumstances = _circumstances(tx, identity, None)
-        return self._held(_fresh(identity, tx.now), grants, circumstances, tx.now)
+        is_program = identity.scopes is not None
+        asking = identity if is_program else _fresh(identity, tx.now)
+        held = self._held(asking, grants, circumstances, tx.now)
+        return {
+            name: (ALL_GROUPS,) if where is None else tuple(sorted(where)) for name, where in held.items()
+        }
 
     def permissions_of_role(self, role: Role, now: datetime) -> list[str]:
         """Return what a role may do in all groups, by the policies."""
@@ -167,7 +172,7 @@ class Decider:
                 hint = "Sign in anew (fleetward login), or do it in the console: a token cannot prove this."
             else:
                 hint = "Confirm with your passkey, then ask again."
-            return policy.StepUpRequiredError(
+            return StepUpRequiredError(
                 f"{case.permission}: expected two factors given within five minutes, found none", hint=hint
             )
         where = "" if group is None else " in all groups" if group == ALL_GROUPS else f" in group {group}"

@@ -1,16 +1,25 @@
-"""Challenges handed to authenticators; each answers once."""
+"""WebAuthn challenges that were answered: none is answered twice."""
+
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from fleetward.base.db import Timestamp, metadata
+from fleetward.base.db import Timestamp, Tx, metadata
+from fleetward.features.access.store.rows import insert_new
 
-challenges = sa.Table(
-    "access_challenges",
+spent = sa.Table(
+    "access_spent_challenges",
     metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("purpose", sa.String(16), nullable=False),
-    sa.Column("subject", sa.String(128), nullable=False, index=True),
-    sa.Column("challenge", sa.LargeBinary(64), nullable=False),
-    sa.Column("sealed_totp", sa.LargeBinary, nullable=True),
+    sa.Column("challenge_hash", sa.LargeBinary(32), primary_key=True),
     sa.Column("expires_at", Timestamp, nullable=False),
 )
+
+
+def spend(tx: Tx, challenge_hash: bytes, expires_at: datetime) -> bool:
+    """Record an answered challenge; return whether it was the first answer."""
+    values = {"challenge_hash": challenge_hash, "expires_at": expires_at}
+    return insert_new(tx, spent, values)
+
+
+def forget_expired(tx: Tx) -> None:
+    tx.conn.execute(spent.delete().where(spent.c.expires_at < tx.now))

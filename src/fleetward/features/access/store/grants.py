@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from fleetward.base.db import Timestamp, Tx, metadata
 from fleetward.features.access.model.identity import Grant
 from fleetward.features.access.model.roles import Role
+from fleetward.features.access.store.rows import as_value
 
 grants = sa.Table(
     "access_grants",
@@ -44,5 +45,4 @@ def list_grants(tx: Tx, operator: str | None = None) -> list[Grant]:
 
 
 def _as_grant(row: sa.Row[Any]) -> Grant:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
-    return Grant(**{**values, "role": Role(values["role"])})
+    return as_value(Grant, row, role=Role(row.role))

@@ -1,6 +1,6 @@
 """Operators: people, by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleetward.base.db import Timestamp, Tx, metadata
+from fleetward.features.access.store.rows import as_value
 
 operators = sa.Table(
     "access_operators",
@@ -38,7 +39,7 @@ class Operator:
     name: str
     display_name: str
     state: OperatorState
-    webauthn_id: bytes
+    webauthn_id: bytes = field(repr=False)
     issuer: str | None
     subject: str | None
     created_by: str
@@ -90,5 +91,4 @@ def _one(tx: Tx, condition: sa.ColumnElement[bool]) -> Operator | None:
 
 
 def _as_operator(row: sa.Row[Any]) -> Operator:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
-    return Operator(**{**values, "state": OperatorState(values["state"])})
+    return as_value(Operator, row, state=OperatorState(row.state))
