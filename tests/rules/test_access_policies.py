@@ -33,8 +33,8 @@ BEYOND_VIEWER = {
         "attestation.manage", "audit.read", "break_glass.approve", "break_glass.end", "break_glass.read",
         "break_glass.request", "break_glass.review", "device.quarantine", "device.release", "device.retire",
         "device.revoke", "device.revoke_bulk", "event.acknowledge", "factory.trust", "grant.read",
-        "operator.disable", "operator.read", "release.approve", "review.close", "review.decide", "review.read",
-        "review.start", "session.read", "session.revoke",
+        "operator.disable", "operator.read", "release.approve", "review.close", "review.decide",
+        "review.read", "review.start", "session.read", "session.revoke",
     },
     Role.ADMINISTRATOR: {name for name in CATALOGUE if not name.endswith(".read")} | PEOPLE,
 }  # fmt: skip

@@ -24,6 +24,10 @@ class GrantBody(BaseModel):
     group: Annotated[str, Field(max_length=64)] = "*"
 
 
+class ReasonBody(BaseModel):
+    reason: Annotated[str, Field(max_length=200)] = ""
+
+
 class InviteBody(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     display_name: Annotated[str, Field(max_length=128)] = ""
@@ -68,10 +72,12 @@ def get_operator(
 
 
 @router.post("/operators/{name}/disable")
-def disable(db: Db, name: str, principal: Annotated[Principal, requires("operator.disable")]) -> OperatorView:
+def disable(
+    db: Db, name: str, body: ReasonBody, principal: Annotated[Principal, requires("operator.disable")]
+) -> OperatorView:
     """Keep them from signing in; their sessions and tokens end now."""
     with db.write(principal.actor) as tx:
-        operators.disable(tx, name)
+        operators.disable(tx, name, body.reason)
         return view_operator(tx, name)
 
 

@@ -83,7 +83,7 @@ def list_passkeys(tx: Tx, name: str) -> list[store.credentials.Passkey]:
     return store.credentials.list_passkeys(tx, name)
 
 
-def disable(tx: Tx, name: str) -> Operator:
+def disable(tx: Tx, name: str, reason: str) -> Operator:
     """Keep an operator from signing in, and end their sessions and tokens now.
 
     Raises:
@@ -99,7 +99,8 @@ def disable(tx: Tx, name: str) -> Operator:
     store.tokens.revoke_all(tx, name)
     for kind in store.links.LinkKind:
         store.links.close_all(tx, kind, name)
-    _record(tx, "operator.disabled", name, f"Operator {name} was disabled by {tx.actor}.", Severity.WARNING)
+    message = f"Operator {name} was disabled by {tx.actor}."
+    _record(tx, "operator.disabled", name, message, Severity.WARNING, reason=reason)
     if any(one.role is Role.ADMINISTRATOR for one in store.grants.list_grants(tx, name)):
         # Once more, now that the audit log's head is held: two may have disabled each other at once.
         grants.check_administrator_remains(tx)
@@ -173,6 +174,6 @@ def _move(tx: Tx, operator: Operator, state: OperatorState) -> None:
         raise ConflictError(f"operator {operator.name}: expected them {operator.state}, found them changed")
 
 
-def _record(tx: Tx, action: str, name: str, message: str, severity: Severity) -> None:
-    audit.append(tx, action, f"operator:{name}")
-    emit(tx, action, message, severity=severity, operator=name)
+def _record(tx: Tx, action: str, name: str, message: str, severity: Severity, **details: str) -> None:
+    audit.append(tx, action, f"operator:{name}", **details)
+    emit(tx, action, message, severity=severity, operator=name, **details)
