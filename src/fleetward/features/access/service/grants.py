@@ -67,7 +67,7 @@ def check_administrator_remains(tx: Tx) -> None:
     if not any((name, Role.ADMINISTRATOR, ALL_GROUPS) in held for name in active):
         raise LastAdministratorError(
             "operators: expected an administrator of all groups to remain, found none",
-            hint="Make someone else administrator first: fleetward operator role NAME --add administrator",
+            hint="Make someone else administrator first: fleetward operator role NAME --give administrator",
         )
 
 
