@@ -236,7 +236,14 @@ def test_every_command_asks_a_listed_route() -> None:
             if node.func.attr in methods and path.startswith("/"):
                 asked.add((methods[node.func.attr], path))
     assert len(asked) > 20
-    assert sorted(asked - listed) == []
+    assert [one for one in sorted(asked) if not any(_stands_for(one, other) for other in listed)] == []
+
+
+def _stands_for(asked: tuple[str, str], listed: tuple[str, str]) -> bool:
+    """Whether a command's path is a listed one; what a command fills in may be a verb of the route."""
+    ours, theirs = asked[1].split("/"), listed[1].split("/")
+    is_same = asked[0] == listed[0] and len(ours) == len(theirs)
+    return is_same and all(one in ("{}", other) for one, other in zip(ours, theirs, strict=True))
 
 
 def _literal(node: ast.expr) -> str:

@@ -25,6 +25,8 @@ _COMMANDS = {
     "device": ("fleetward.programs.cli.device:device", "Devices: add, watch, command, quarantine, revoke."),
     "factory": ("fleetward.programs.cli.factory:factory", "What happens at manufacturing."),
     "release": ("fleetward.programs.cli.release:release", "Signed firmware releases."),
+    "review": ("fleetward.programs.cli.review:review", "Access reviews: is every right still needed?"),
+    "break-glass": ("fleetward.programs.cli.breakglass:break_glass", "Emergency rights, lent by two people."),
     "events": ("fleetward.programs.cli.events:events", "What happened, to which device."),
     "audit": ("fleetward.programs.cli.audit:audit", "The tamper-evident log of every change."),
     "agent": ("fleetward.programs.agent.commands:agent", "The device's side: run, boot, status."),
