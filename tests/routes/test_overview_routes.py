@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,15 +15,16 @@ from fleetward.base.db import Database
 from fleetward.base.errors import ForbiddenError
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import Edge, Principal, add_error_handlers
+from fleetward.features.access.model.roles import Role
 from fleetward.features.devices import http as devices_http
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.messaging.model import Presence
 from fleetward.features.overview import http as overview_http
 from fleetward.features.overview.context import OverviewContext
-from fleetward.features.overview.model.checklist import Person
 from fleetward.programs.server.premises import FolderSurveyor
 from support.asgi import AsgiClient
 from support.clock import ManualClock
+from support.console import Caller, add_operator, running_console
 from support.overview import SENSOR, Fleet, make_fleet
 
 
@@ -40,14 +42,17 @@ class Permissions:
 
     def authorize(self, request: Request, permission: str) -> Principal:
         held = request.headers.get("may", "").split()
+        request.state.identity = held
         if permission not in held:
             raise ForbiddenError(f"permission: expected {permission}, found {held}")
         return Principal("operator:test")
 
 
-class Staff:
-    def list_people(self, _tx: object) -> list[Person]:
-        return [Person("ann", is_administrator=True, passkeys=1, has_totp=False, recovery_codes_left=8)]
+class Held:
+    """Says what somebody may do: what they hold, in all groups."""
+
+    def list_rights(self, _tx: object, identity: list[str]) -> dict[str, tuple[str, ...]]:
+        return dict.fromkeys(identity, ("*",))
 
 
 @pytest.fixture
@@ -67,13 +72,19 @@ def app(fleet: Fleet, tmp_path: Path) -> FastAPI:
     app.state.messaging = MessagingContext(presences, presences, presences)
     app.state.pki = fleet.authority
     surveyor = FolderSurveyor(DataFolder(tmp_path), ServerConfig("fleet.test"))
-    app.state.overview = OverviewContext(surveyor, people=Staff())
+    app.state.overview = OverviewContext(surveyor)
+    app.state.access = SimpleNamespace(decider=Held())
     app.include_router(devices_http.router, prefix="/api/v1")
     app.include_router(overview_http.router, prefix="/api/v1")
     return app
 
 
 Ask = Callable[..., httpx.Response]
+
+
+def add_administrator(fleet: Fleet) -> None:
+    with fleet.db.write("operator:test") as tx:
+        add_operator(tx, "ann", (Role.ADMINISTRATOR, "*"))
 
 
 @pytest.fixture
@@ -113,6 +124,7 @@ def test_every_route_asks_for_its_permissions(
 
 
 def test_today_leaves_out_cards_of_closed_rooms(ask: Ask, fleet: Fleet) -> None:
+    add_administrator(fleet)
     fleet.tell("s-1", "boot.refused", "slot a")
 
     def kinds(may: str) -> list[str]:
@@ -224,7 +236,9 @@ def test_a_filter_is_saved_listed_and_deleted(ask: Ask) -> None:
     assert ask("DELETE", f"/filters/{made['id']}", "filter.manage").status_code == 404
 
 
-def test_the_checklist_says_what_it_found(ask: Ask, tmp_path: Path) -> None:
+def test_the_checklist_says_what_it_found(ask: Ask, fleet: Fleet, tmp_path: Path) -> None:
+    add_administrator(fleet)
+
     def states() -> dict[str, str]:
         found = ask("GET", "/settings/checklist", "settings.read").json()
         assert all(one["fix"] for one in found if one["state"] != "ok"), "what is wrong says how to mend it"
@@ -234,8 +248,51 @@ def test_the_checklist_says_what_it_found(ask: Ask, tmp_path: Path) -> None:
     assert found["root_key_offline"] == found["update_root_offline"] == "warn"
     assert found["models_attested"] == "warn"
     assert found["administrators"] == found["spare_factor"] == "warn"
-    assert found["authority_expiry"] == found["files_private"] == found["passkeys"] == "ok"
+    assert found["passkeys"] == "warn"
+    assert found["authority_expiry"] == found["files_private"] == "ok"
     (tmp_path / "offline/root.key.pem").unlink()
     (tmp_path / "keys/device-ca.pem").chmod(stat.S_IRUSR | stat.S_IRGRP)
     found = states()
     assert (found["root_key_offline"], found["files_private"]) == ("ok", "fail")
+
+
+def test_who_works_in_one_group_sees_and_changes_that_one(tmp_path: Path, clock: ManualClock) -> None:
+    with running_console(tmp_path, clock) as console:
+        officer = console.person("olga", (Role.SECURITY_OFFICER, "cams"))
+        viewer = console.person("vera", (Role.VIEWER, "*"))
+        assert officer.get("/devices/counts").json()["by_group"] == {"cams": 1}
+        assert officer.get("/devices/door-1/why").status_code == 404
+        body = {"action": "retire", "filter": {}, "reason": "drill"}
+        assert viewer.post("/devices/bulk", body).status_code == 403
+        assert officer.post("/devices/bulk", {**body, "apply": True}).json()["devices"] == ["cam-1"]
+        ids = {**body, "action": "quarantine", "ids": ["door-1"]}
+        del ids["filter"]
+        assert officer.post("/devices/bulk", ids).json()["skipped"] == [
+            {"id": "door-1", "why": "no such device"}
+        ]
+        assert viewer.get("/devices/door-1").json()["state"] == "registered"
+        alert = console.local.get("/events?device=door-1").json()["events"][0]["id"]
+        assert officer.post(f"/events/{alert}/acknowledge", {"note": ""}).status_code == 404
+
+
+def test_revoking_many_asks_for_two_factors_given_just_now(tmp_path: Path, clock: ManualClock) -> None:
+    with running_console(tmp_path, clock) as console:
+        officer = console.person("olga", (Role.SECURITY_OFFICER, "*"), has_mfa=False)
+        body = {"action": "revoke", "ids": ["cam-1", "door-1"], "reason": "drill"}
+        assert officer.post("/devices/bulk", body).json()["will_change"] == 2
+        refused = officer.post("/devices/bulk", {**body, "apply": True})
+        assert (refused.status_code, refused.json()["code"]) == (403, "step_up_required")
+        fresh = console.sign_in("olga")
+        assert fresh.post("/devices/bulk", {**body, "apply": True}).json()["applied"] is True
+
+
+def test_the_front_page_shows_each_role_its_own_cards(tmp_path: Path, clock: ManualClock) -> None:
+    with running_console(tmp_path, clock) as console:
+        viewer = console.person("vera", (Role.VIEWER, "*"))
+        officer = console.person("olga", (Role.SECURITY_OFFICER, "*"))
+
+        def kinds(caller: Caller) -> set[str]:
+            return {card["kind"] for card in caller.get("/overview/today").json()["cards"]}
+
+        assert "people_without_spare" not in kinds(viewer)
+        assert "people_without_spare" in kinds(officer)

@@ -8,14 +8,17 @@ import pytest
 from fleetward.base.db import Database
 from fleetward.base.errors import NotFoundError
 from fleetward.base.events import Severity, emit, list_events
+from fleetward.features.access.model.roles import Role
+from fleetward.features.access.service import breakglass, reviews
 from fleetward.features.attestation.model import ReasonCode
 from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import DeviceState
-from fleetward.features.overview.ports import OverdueReview, PendingApproval
 from fleetward.features.overview.service import alerts, today, waiting
 from fleetward.features.overview.service.cards import Card, CardKind, arrange
+from fleetward.features.overview.service.people import list_people
 from support.clock import ManualClock
+from support.console import add_operator
 from support.overview import CAMERA, HOUR, SENSOR, Fleet, make_fleet
 
 ALL = None
@@ -180,23 +183,21 @@ def test_an_event_of_another_group_cannot_be_acknowledged(fleet: Fleet) -> None:
             alerts.acknowledge(tx, missing, "", groups=groups)
 
 
-class Office:
-    """Answers for the rooms that know approvals and reviews."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.now = fleet.clock.now()
-
-    def list_pending(self, _tx: object) -> list[PendingApproval]:
-        return [PendingApproval("camera", "2.0", "operator:ann", self.now, 1, 2)]
-
-    def list_overdue(self, _tx: object) -> list[OverdueReview]:
-        return [OverdueReview("r1", "Spring", self.now, 3, 9)]
-
-
-def test_cards_of_other_rooms_say_what_their_ports_tell(fleet: Fleet) -> None:
-    office = Office(fleet)
+def test_what_waits_for_people_is_shown_from_their_rooms(fleet: Fleet) -> None:
+    with fleet.db.write("operator:ann") as tx:
+        add_operator(tx, "ann", (Role.ADMINISTRATOR, "*"))
+        reviews.start(tx, "Spring", timedelta(days=1))
+        breakglass.request(tx, "ann", "the plant burns")
+    fleet.publisher.publish("2.0.0", b"two", model=SENSOR)
     with fleet.db.read() as tx:
-        approval = waiting.find_approvals(tx, office)
-        review = waiting.find_overdue_reviews(tx, office)
-    assert approval.items[0].label == "camera 2.0 by operator:ann: 1 of 2 approvals"
-    assert review.items[0].label.startswith("Spring: 3 of 9 decided")
+        assert waiting.find_emergencies(tx).items[0].label == "ann asks for it: the plant burns"
+        assert (
+            waiting.find_approvals(tx).items[0].label == f"{SENSOR} 2.0.0 by operator:test: 0 of 2 approvals"
+        )
+        assert waiting.find_overdue_reviews(tx).count == 0
+        assert waiting.find_people_without_spare(tx).items[0].label.startswith("ann has one way")
+        assert [one.is_administrator for one in list_people(tx)] == [True]
+    fleet.clock.advance(timedelta(days=2))
+    with fleet.db.read() as tx:
+        assert waiting.find_overdue_reviews(tx).items[0].label.startswith("Spring: 0 of 1 decided")
+        assert waiting.find_emergencies(tx).count == 0, "nobody answered the request in time"

@@ -1,6 +1,6 @@
 """Operator routes of the registry."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -120,7 +120,7 @@ Selected = Annotated[Selection, Depends(select_devices)]
 def list_devices(
     db: Db,
     selection: Selected,
-    _principal: Annotated[Principal, requires("device.read")],
+    principal: Annotated[Principal, requires("device.read")],
     sort: Annotated[str, Query(max_length=16)] = "id",
     after: Annotated[str, Query(max_length=160)] = "",
     at: Annotated[int, Query(ge=0, le=_MAX_ROW)] = 0,
@@ -131,8 +131,9 @@ def list_devices(
     Go on behind a page with `after` = its `next_after`; or begin at row number `at`.
     """
     order = parse_order(sort)
+    visible = replace(selection, groups=principal.groups)
     with db.read() as tx:
-        found = service.list_devices(tx, selection, order=order, after=after, at=at, limit=limit)
+        found = service.list_devices(tx, visible, order=order, after=after, at=at, limit=limit)
     is_full = len(found) == limit
     return DevicePage(
         [view_device(one) for one in found], render_cursor(found[-1], order) if is_full else None
@@ -141,11 +142,11 @@ def list_devices(
 
 @router.get("/devices/counts")
 def count_devices(
-    db: Db, selection: Selected, _principal: Annotated[Principal, requires("device.read")]
+    db: Db, selection: Selected, principal: Annotated[Principal, requires("device.read")]
 ) -> CountsView:
     """Return how many devices match, by state, model, firmware ("" when not known) and group."""
     with db.read() as tx:
-        return CountsView(**asdict(service.count_devices(tx, selection)))
+        return CountsView(**asdict(service.count_devices(tx, replace(selection, groups=principal.groups))))
 
 
 @router.get("/devices/{device_id}")

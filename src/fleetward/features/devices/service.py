@@ -142,8 +142,18 @@ def get_device(tx: Tx, device_id: str) -> Device:
     """Return a device. Raises NotFoundError when there is none."""
     found = store.find_device(tx, device_id)
     if found is None:
-        raise NotFoundError(f"device {device_id}: expected a registered device, found none")
+        raise not_found(device_id)
     return found
+
+
+def not_found(device_id: str) -> NotFoundError:
+    """Return the error for a device that is not there, or not for the caller to see: the two read alike."""
+    return NotFoundError(f"device {device_id}: expected a registered device, found none")
+
+
+def find_group(tx: Tx, device_id: str) -> str | None:
+    """Return the group of a device, None when there is no such device."""
+    return store.find_group(tx, device_id)
 
 
 def find_device(tx: Tx, device_id: str) -> Device | None:

@@ -115,6 +115,12 @@ def find_device(tx: Tx, device_id: str) -> Device | None:
     return None if row is None else _as_device(row)
 
 
+def find_group(tx: Tx, device_id: str) -> str | None:
+    query = sa.select(devices.c.group).where(devices.c.id == device_id)
+    group: str | None = tx.conn.execute(query).scalar_one_or_none()
+    return group
+
+
 def find_by_hardware(tx: Tx, fingerprint: str) -> Device | None:
     row = tx.conn.execute(devices.select().where(devices.c.hardware_fingerprint == fingerprint)).one_or_none()
     return None if row is None else _as_device(row)

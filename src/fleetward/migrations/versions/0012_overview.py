@@ -6,7 +6,7 @@ from alembic import op
 from fleetward.base.db import RowId
 
 revision = "0012"
-down_revision = "0008"
+down_revision = "0011"
 
 
 def upgrade() -> None:

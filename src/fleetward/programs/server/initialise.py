@@ -15,7 +15,8 @@ from fleetward.base.events import emit
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import new_token
 from fleetward.base.layout import DataFolder
-from fleetward.features.access.service import ensure_admin_token
+from fleetward.features.access.service.keys import ensure_sealer
+from fleetward.features.access.service.local_token import ensure_admin_token
 from fleetward.features.audit import service as audit
 from fleetward.features.pki.ceremony import create_hierarchy
 from fleetward.features.updates.ceremony import create_update_repository
@@ -71,6 +72,7 @@ def initialise(
         create_hierarchy(folder.path, config.trust_domain, passphrase, clock.now())
         _ensure_audit_key(folder)
         ensure_nats_keys(folder.keys)
+        ensure_sealer(folder.keys)
         tell("Creating the update repository")
         create_update_repository(
             folder.path, open_blobs(blobs_url(folder, config)), passphrase=passphrase, now=clock.now()

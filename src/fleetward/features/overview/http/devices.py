@@ -12,7 +12,13 @@ from fleetward.base.clock import render_time
 from fleetward.base.web import Db, Principal, edge_of, requires
 from fleetward.features.devices.model import Selection
 from fleetward.features.messaging.http import CommandBody, MessagingContext
-from fleetward.features.overview.model.bulk import MAX_DEVICES, PERMISSION_OF, BulkAction, Plan
+from fleetward.features.overview.model.bulk import (
+    APPLY_PERMISSION_OF,
+    MAX_DEVICES,
+    PERMISSION_OF,
+    BulkAction,
+    Plan,
+)
 from fleetward.features.overview.model.filters import check_filter, select
 from fleetward.features.overview.model.firmware import UpdateReport
 from fleetward.features.overview.model.situation import Answer, Question
@@ -184,9 +190,10 @@ def act_on_many(
 ) -> BulkView:
     """Show what an action on many devices would change; with `apply`, do it.
 
-    Asks for the permission that the action asks for on one device.
+    Asks for the permission that the action asks for on one device; to revoke, for two factors given just now.
     """
-    actor = edge_of(request).authenticator.authorize(request, PERMISSION_OF[body.action])
+    needed = (APPLY_PERMISSION_OF if body.apply else PERMISSION_OF)[body.action]
+    actor = edge_of(request).authenticator.authorize(request, needed)
     target: Selection | Sequence[str] = body.ids or []
     if body.filter is not None:
         target = select(check_filter(body.filter), None)
@@ -194,6 +201,8 @@ def act_on_many(
         action=body.action,
         target=target,
         reason=body.reason,
+        visible=principal.groups,
+        groups=actor.groups,
         command=BulkCommand(**body.command.model_dump()) if body.command else None,
     )
     if body.apply:

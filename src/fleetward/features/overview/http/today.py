@@ -1,5 +1,6 @@
 """Routes of the front page, its alerts and the checklist."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -7,9 +8,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetward.base.clock import render_time
-from fleetward.base.errors import ForbiddenError
+from fleetward.base.db import Tx
 from fleetward.base.events import Severity
-from fleetward.base.web import Db, Principal, edge_of, requires
+from fleetward.base.web import Db, Principal, requires
+from fleetward.features.access.context import AccessContext
+from fleetward.features.access.model.roles import ALL_GROUPS
 from fleetward.features.overview.context import OverviewContext
 from fleetward.features.overview.model.alerts import MAX_NOTE_CHARS
 from fleetward.features.overview.model.checklist import CheckState
@@ -72,24 +75,17 @@ class NoteBody(BaseModel):
 
 @router.get("/overview/today")
 def get_today(
-    request: Request, db: Db, _principal: Annotated[Principal, requires("device.read")]
+    request: Request, db: Db, principal: Annotated[Principal, requires("device.read")]
 ) -> TodayView:
     """Return the cards that the caller may see: those of rooms closed to them are left out."""
-    context: OverviewContext = request.app.state.overview
-    authorities: PkiContext = request.app.state.pki
-    cards: list[Card | None] = []
     with db.read() as tx:
-        cards += today.list_device_cards(tx, None)
-        if _may(request, "event.read"):
-            cards.append(today.find_alerts(tx, None))
-        if _may(request, "authority.read"):
-            cards.append(today.find_ending_authorities(tx, authorities))
-        if context.approvals is not None and _may(request, "release.read"):
-            cards.append(waiting.find_approvals(tx, context.approvals))
-        if context.reviews is not None and _may(request, "review.read"):
-            cards.append(waiting.find_overdue_reviews(tx, context.reviews))
-        if context.people is not None and _may(request, "operator.read"):
-            cards.append(waiting.find_people_without_spare(tx, context.people))
+        rights = _rights(request, tx)
+        cards = today.list_device_cards(tx, principal.groups)
+        if "event.read" in rights:
+            cards.append(today.find_alerts(tx, rights["event.read"]))
+        for permission, find in _CARDS.items():
+            if permission in rights:
+                cards += find(tx, request)
     return TodayView([_view_card(card) for card in arrange(cards)])
 
 
@@ -99,7 +95,7 @@ def acknowledge(
 ) -> AcknowledgementView:
     """Take note of an event: it leaves the front page. The first acknowledgement of an event stays."""
     with db.write(principal.actor) as tx:
-        made = alerts.acknowledge(tx, number, body.note)
+        made = alerts.acknowledge(tx, number, body.note, groups=principal.groups)
     return AcknowledgementView(made.event, made.actor, made.note, render_time(made.at))
 
 
@@ -112,16 +108,30 @@ def get_checklist(
     authorities: PkiContext = request.app.state.pki
     premises = context.surveyor.inspect()
     with db.read() as tx:
-        found = checklist.check_deployment(tx, context, authorities, premises)
+        found = checklist.check_deployment(tx, authorities, premises)
     return [CheckView(**asdict(one)) for one in found]
 
 
-def _may(request: Request, permission: str) -> bool:
-    try:
-        edge_of(request).authenticator.authorize(request, permission)
-    except ForbiddenError:
-        return False
-    return True
+def _find_ending_authorities(tx: Tx, request: Request) -> list[Card]:
+    authorities: PkiContext = request.app.state.pki
+    return [today.find_ending_authorities(tx, authorities)]
+
+
+# Permission → the cards that who holds it sees.
+_CARDS: dict[str, Callable[[Tx, Request], list[Card]]] = {
+    "authority.read": _find_ending_authorities,
+    "release.read": lambda tx, _request: [waiting.find_approvals(tx)],
+    "review.read": lambda tx, _request: [waiting.find_overdue_reviews(tx)],
+    "break_glass.approve": lambda tx, _request: [waiting.find_emergencies(tx)],
+    "operator.read": lambda tx, _request: [waiting.find_people_without_spare(tx)],
+}
+
+
+def _rights(request: Request, tx: Tx) -> dict[str, frozenset[str] | None]:
+    """Return what the caller may do, by permission the groups (None for all), without it counting as use."""
+    access: AccessContext = request.app.state.access
+    held = access.decider.list_rights(tx, request.state.identity)
+    return {name: None if ALL_GROUPS in groups else frozenset(groups) for name, groups in held.items()}
 
 
 def _view_card(card: Card) -> CardView:

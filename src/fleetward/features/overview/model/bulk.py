@@ -25,6 +25,8 @@ PERMISSION_OF = {
     BulkAction.RETIRE: "device.retire",
     BulkAction.COMMAND: "command.run",
 }
+# To do it, where that asks for more than to see it: two factors given just now.
+APPLY_PERMISSION_OF = {**PERMISSION_OF, BulkAction.REVOKE: "device.revoke_bulk"}
 _BECOMES = {
     BulkAction.QUARANTINE: DeviceState.QUARANTINED,
     BulkAction.REVOKE: DeviceState.REVOKED,

@@ -11,6 +11,7 @@ _SOON = timedelta(days=60)
 _SERVER_SOON = timedelta(days=7)
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _MIN_ADMINISTRATORS = 2
+MIN_WAYS_IN = 2
 _OUTGROWN_BY = 20_000
 
 
@@ -22,13 +23,18 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True)
 class Person:
-    """An operator who may sign in, and what they sign in with."""
+    """An operator who may sign in, and what with; `has_totp` is a password together with its code."""
 
     name: str
     is_administrator: bool
     passkeys: int
     has_totp: bool
     recovery_codes_left: int
+
+    @property
+    def ways_in(self) -> int:
+        """How many things they can each sign in with: passkeys, and password with code."""
+        return self.passkeys + self.has_totp
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,6 @@ class Findings:
 
     Attributes:
         authorities: end of each CA certificate, by name.
-        people: None where nobody can say yet who the operators are.
     """
 
     now: datetime
@@ -80,7 +85,7 @@ class Findings:
     authorities: Mapping[str, datetime]
     models: Sequence[Model]
     devices: int
-    people: Sequence[Person] | None
+    people: Sequence[Person]
 
 
 def run_checks(findings: Findings) -> list[Check]:
@@ -174,11 +179,9 @@ def _check_models(models: Sequence[Model]) -> Check:
     return Check("models_attested", title, CheckState.WARN, found, fix, "fleetward model list")
 
 
-def _check_people(people: Sequence[Person] | None) -> list[Check]:
-    if people is None:
-        return []
+def _check_people(people: Sequence[Person]) -> list[Check]:
     administrators = [one for one in people if one.is_administrator]
-    bare = [one.name for one in people if one.passkeys + one.has_totp < _MIN_ADMINISTRATORS]
+    bare = [one.name for one in people if one.ways_in < MIN_WAYS_IN]
     without_passkey = [one.name for one in people if not one.passkeys]
     few = len(administrators) < _MIN_ADMINISTRATORS
     return [

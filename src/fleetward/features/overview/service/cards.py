@@ -19,6 +19,7 @@ class CardKind(StrEnum):
     """What a card is about; part of the HTTP contract."""
 
     APPRAISALS_FAILING = "appraisals_failing"
+    EMERGENCIES = "emergencies"
     ALERTS = "alerts"
     CERTIFICATES_EXPIRING = "certificates_expiring"
     CERTIFICATES_EXPIRED = "certificates_expired"

@@ -2,12 +2,12 @@
 
 from fleetward.base.db import Tx
 from fleetward.features.devices import service as devices
-from fleetward.features.overview.context import OverviewContext
 from fleetward.features.overview.model.checklist import Check, Findings, Premises, run_checks
+from fleetward.features.overview.service.people import list_people
 from fleetward.features.pki.service import PkiContext
 
 
-def check_deployment(tx: Tx, context: OverviewContext, pki: PkiContext, premises: Premises) -> list[Check]:
+def check_deployment(tx: Tx, pki: PkiContext, premises: Premises) -> list[Check]:
     """Return what can be known of how this platform is run."""
     return run_checks(
         Findings(
@@ -16,6 +16,6 @@ def check_deployment(tx: Tx, context: OverviewContext, pki: PkiContext, premises
             authorities=pki.ends,
             models=devices.list_models(tx),
             devices=devices.count_devices(tx).total,
-            people=None if context.people is None else context.people.list_people(tx),
+            people=list_people(tx),
         )
     )
