@@ -25,6 +25,12 @@ IdQuery: TypeAlias = sa.Select[tuple[str]]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
 
+
+def is_among(column: sa.ColumnElement[str], ids: IdQuery) -> sa.ColumnElement[bool]:
+    """Return whether a column names one of `ids`: looked up row by row, for queries that leave few rows."""
+    return ids.where(ids.selected_columns[0] == column).exists()
+
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleetward.base.db import IdQuery, RowId, Timestamp, Tx, metadata
+from fleetward.base.db import IdQuery, RowId, Timestamp, Tx, is_among, metadata
 from fleetward.features.attestation.model import Appraisal, AttestationKey, Reason, ReasonCode, Reference
 from fleetward.wire.event_log import Measured
 
@@ -243,7 +243,7 @@ def list_failing(tx: Tx, among: IdQuery, *, limit: int) -> tuple[int, list[Appra
     later = appraisals.alias("later")
     has_later = sa.exists().where(later.c.device == appraisals.c.device, later.c.id > appraisals.c.id)
     # As the partial index says it: `good = false` would not find it in SQLite.
-    where = (sa.text("NOT attestation_appraisals.good"), appraisals.c.device.in_(among), ~has_later)
+    where = (sa.text("NOT attestation_appraisals.good"), is_among(appraisals.c.device, among), ~has_later)
     count = tx.conn.execute(sa.select(sa.func.count()).select_from(appraisals).where(*where)).scalar_one()
     newest = appraisals.select().where(*where).order_by(appraisals.c.id.desc()).limit(limit)
     return count, [_as_appraisal(row) for row in tx.conn.execute(newest)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleetward.base.db import IdQuery, RowId, Timestamp, Tx, metadata
+from fleetward.base.db import IdQuery, RowId, Timestamp, Tx, is_among, metadata
 from fleetward.base.events import Event, as_event, events_table
 from fleetward.features.overview.model.alerts import MAX_NOTE_CHARS, Acknowledgement
 from fleetward.features.overview.model.filters import SavedFilter
@@ -90,20 +90,26 @@ def list_alerts(tx: Tx, since: datetime, among: IdQuery | None, *, limit: int) -
     return count, [as_event(row) for row in tx.conn.execute(newest)]
 
 
-def list_troubles(tx: Tx, kinds: tuple[str, ...], since: datetime, among: IdQuery) -> list[Event]:
-    """Return the newest alerting event of these kinds of each device in `among`."""
-    newest = (
-        sa.select(sa.func.max(events_table.c.id))
+def list_troubles(
+    tx: Tx, kinds: tuple[str, ...], since: datetime, among: IdQuery, *, limit: int
+) -> list[Event]:
+    """Return the newest alerting event of these kinds of each device in `among`, out of the last `limit`."""
+    # Grouped here, not in SQL: SQLite would walk the index of devices over every event there is.
+    query = (
+        events_table.select()
         .where(
             _ALERTING,
             events_table.c.at >= since,
             events_table.c.kind.in_(kinds),
-            events_table.c.device.in_(among),
+            is_among(events_table.c.device, among),
         )
-        .group_by(events_table.c.device)
+        .order_by(events_table.c.at.desc(), events_table.c.id.desc())
+        .limit(limit)
     )
-    query = events_table.select().where(events_table.c.id.in_(newest)).order_by(events_table.c.id.desc())
-    return [as_event(row) for row in tx.conn.execute(query)]
+    newest: dict[str | None, Event] = {}
+    for row in tx.conn.execute(query):
+        newest.setdefault(row.device, as_event(row))
+    return list(newest.values())
 
 
 def list_device_events(tx: Tx, device_id: str, kinds: tuple[str, ...], *, limit: int) -> list[Event]:
@@ -119,4 +125,4 @@ def list_device_events(tx: Tx, device_id: str, kinds: tuple[str, ...], *, limit:
 
 def _visible(among: IdQuery | None) -> tuple[Any, ...]:
     """Who may see some groups only sees the events of their devices, not those of the platform."""
-    return () if among is None else (events_table.c.device.in_(among),)
+    return () if among is None else (is_among(events_table.c.device, among),)

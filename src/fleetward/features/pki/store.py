@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleetward.base.db import IdQuery, Timestamp, Tx, metadata
+from fleetward.base.db import IdQuery, Timestamp, Tx, is_among, metadata
 from fleetward.features.pki.model import CertificateRecord, EndingCertificate, RevocationReason
 
 _REVOKED = sa.text("revoked_at IS NOT NULL")
@@ -141,19 +141,19 @@ def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertifica
         later.c.revoked_at.is_(None),
         later.c.not_after >= until,
     )
-    ends_at = sa.func.max(certificates.c.not_after, type_=Timestamp)
     query = (
-        sa.select(certificates.c.device, ends_at.label("ends_at"))
+        sa.select(certificates.c.device, certificates.c.not_after)
         .where(
             certificates.c.not_after < until,
             certificates.c.revoked_at.is_(None),
-            certificates.c.device.in_(among),
+            is_among(certificates.c.device, among),
             ~has_later,
         )
-        .group_by(certificates.c.device)
-        .order_by(sa.text("ends_at"), certificates.c.device)
+        .order_by(certificates.c.not_after)
     )
-    return [EndingCertificate(row.device, row.ends_at) for row in tx.conn.execute(query)]
+    # Grouped here, not in SQL: SQLite would walk the index of devices over every certificate there is.
+    last = {row.device: row.not_after for row in tx.conn.execute(query)}
+    return [EndingCertificate(device, ends_at) for device, ends_at in last.items()]
 
 
 def has_unlisted(tx: Tx, issuer: str) -> bool:

@@ -30,6 +30,7 @@ from fleetward.features.pki.service import PkiContext
 from fleetward.features.updates import service as updates
 from fleetward.features.updates.model import Release
 
+_TROUBLES = 5_000
 _ALIVE = frozenset(DeviceState) - ENDED
 _SPEAKING = frozenset({DeviceState.ENROLLED, DeviceState.ACTIVE})
 Groups = frozenset[str] | None
@@ -131,7 +132,7 @@ def _stuck(tx: Tx, groups: Groups, current: Mapping[str, Release]) -> Card:
     among = devices.select_ids(groups=groups, states=_ALIVE)
     troubles = {
         event.device: event
-        for event in store.list_troubles(tx, TROUBLES, tx.now - TROUBLE_SHOWN_FOR, among)
+        for event in store.list_troubles(tx, TROUBLES, tx.now - TROUBLE_SHOWN_FOR, among, limit=_TROUBLES)
         if event.device is not None
     }
     stuck: list[Event] = []
