@@ -3,6 +3,8 @@
 An attempt is counted before it is judged and given back when it was right: guesses sent at once count too.
 """
 
+import math
+
 from fleetward.base.db import Tx
 from fleetward.base.errors import RateLimitedError
 from fleetward.base.events import Severity, emit
@@ -28,7 +30,7 @@ def count_attempt(tx: Tx, name: str | None, address: str) -> None:
     found = [(key, limit, store.throttle.find(tx, key)) for key, limit in keys]
     longest = max((one.blocked_until for _, _, one in found if one is not None), default=tx.now)
     if longest > tx.now:
-        wait_s = int((longest - tx.now).total_seconds()) + 1
+        wait_s = math.ceil((longest - tx.now).total_seconds())
         raise RateLimitedError(
             f"sign-in: expected fewer failures before, found it held back for {wait_s} s",
             retry_after_s=wait_s,
