@@ -151,7 +151,7 @@ def test_a_command_line_signs_in_acts_and_signs_out(line: CommandLine, ada: Pers
 
 def me_client(line: CommandLine) -> str:
     """Return what the signed-in command line is called: it names user and machine."""
-    return next(one["name"] for one in line.run_json("token", "list") if one["kind"] == "cli")
+    return next(str(one["name"]) for one in line.run_json("token", "list") if one["kind"] == "cli")
 
 
 def test_people_are_invited_and_disabled_by_command_line(line: CommandLine, ada: Person) -> None:

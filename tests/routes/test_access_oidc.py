@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,8 +16,8 @@ from fleetward.outside.oidc.client import OidcProvider, ProviderSettings
 from support.access import COOKIE, AccessHouse, Browser, make_house
 from support.openid_provider import CLIENT_ID, CLIENT_SECRET, RunningProvider, running_provider
 
-ADA = {"sub": "u-1", "preferred_username": "Ada.L@example.com", "name": "Ada Lovelace"}
-ADMINS = {"groups": ["fleet-admins", "staff"], "amr": ["pwd", "mfa"]}
+ADA: dict[str, Any] = {"sub": "u-1", "preferred_username": "Ada.L@example.com", "name": "Ada Lovelace"}
+ADMINS: dict[str, Any] = {"groups": ["fleet-admins", "staff"], "amr": ["pwd", "mfa"]}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def come_back(browser: Browser, url: str) -> str:
 def test_a_person_with_a_mapped_group_signs_in_with_its_role(
     house: AccessHouse, provider: RunningProvider
 ) -> None:
-    provider.say(**ADA, **ADMINS)
+    provider.say(ADA | ADMINS)
     browser = house.browser()
     assert sign_in(browser, provider) == "https://localhost/devices"
     me = browser.get("/me").json()
@@ -85,12 +86,12 @@ def test_roles_follow_the_providers_groups_at_every_sign_in(
         (["fleet-admins"], [("administrator", "*")]),
         (["lab"], [("operator", "lab"), ("viewer", "*")]),
     ):
-        provider.say(**ADA, groups=groups, amr=["mfa"])
+        provider.say({**ADA, "groups": groups, "amr": ["mfa"]})
         browser = house.browser()
         sign_in(browser, provider)
         held = browser.get("/me").json()["grants"]
         assert [(one["role"], one["group"]) for one in held] == expected
-    provider.say(**ADA, groups=["staff"], amr=["mfa"])
+    provider.say({**ADA, "groups": ["staff"], "amr": ["mfa"]})
     browser = house.browser()
     assert "error=sign_in_refused" in sign_in(browser, provider)
     assert COOKIE not in browser.cookies
@@ -99,14 +100,14 @@ def test_roles_follow_the_providers_groups_at_every_sign_in(
 def test_a_person_without_a_mapped_group_is_refused_and_told(
     house: AccessHouse, provider: RunningProvider
 ) -> None:
-    provider.say(**ADA, groups=["staff"], amr=["mfa"])
+    provider.say({**ADA, "groups": ["staff"], "amr": ["mfa"]})
     browser = house.browser()
     assert sign_in(browser, provider) == "https://localhost/signin?error=sign_in_refused"
     assert [event.details["subject"] for event in house.events("access.sign_in_refused")] == ["u-1"]
 
 
 def test_acr_proves_two_factors_as_agreed(house: AccessHouse, provider: RunningProvider) -> None:
-    provider.say(**ADA, groups=["fleet-admins"], acr="urn:two-factors")
+    provider.say({**ADA, "groups": ["fleet-admins"], "acr": "urn:two-factors"})
     browser = house.browser()
     sign_in(browser, provider)
     assert browser.get("/me").json()["restricted"] is False
@@ -115,7 +116,7 @@ def test_acr_proves_two_factors_as_agreed(house: AccessHouse, provider: RunningP
 def test_without_two_factors_at_the_provider_a_local_one_is_asked_for(
     house: AccessHouse, provider: RunningProvider
 ) -> None:
-    provider.say(**ADA, groups=["fleet-admins"], amr=["pwd"])
+    provider.say({**ADA, "groups": ["fleet-admins"], "amr": ["pwd"]})
     browser = house.browser()
     sign_in(browser, provider)
     me = browser.get("/me").json()
@@ -146,7 +147,7 @@ def test_a_stolen_provider_password_adds_no_factor_to_an_account_that_has_one(
     "lie", ["nonce", "no nonce", "issuer", "audience", "expired", "signature", "alg none"]
 )
 def test_an_id_token_that_lies_opens_nothing(house: AccessHouse, provider: RunningProvider, lie: str) -> None:
-    provider.say(**ADA, **ADMINS, lie=lie)
+    provider.say(ADA | ADMINS, lie=lie)
     browser = house.browser()
     assert sign_in(browser, provider) == "https://localhost/signin?error=sign_in_refused"
     assert COOKIE not in browser.cookies
@@ -155,7 +156,7 @@ def test_an_id_token_that_lies_opens_nothing(house: AccessHouse, provider: Runni
 def test_an_answer_is_good_in_the_browser_that_asked_and_once(
     house: AccessHouse, provider: RunningProvider
 ) -> None:
-    provider.say(**ADA, **ADMINS)
+    provider.say(ADA | ADMINS)
     attacker, victim = house.browser(), house.browser()
     url = provider.visit(attacker.get("/signin/oidc/start").headers["location"])
     assert "error=sign_in_refused" in come_back(victim, url)
@@ -173,16 +174,16 @@ def test_an_answer_is_good_in_the_browser_that_asked_and_once(
     "next_path", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
 )
 def test_next_leads_to_no_other_site(house: AccessHouse, provider: RunningProvider, next_path: str) -> None:
-    provider.say(**ADA, **ADMINS)
+    provider.say(ADA | ADMINS)
     assert sign_in(house.browser(), provider, next_path=next_path) == "https://localhost/"
 
 
 def test_the_providers_new_key_is_fetched_when_it_rotates(
     house: AccessHouse, provider: RunningProvider
 ) -> None:
-    provider.say(**ADA, **ADMINS)
+    provider.say(ADA | ADMINS)
     assert sign_in(house.browser(), provider) == "https://localhost/devices"
-    provider.say(**ADA, **ADMINS, rotate=True)
+    provider.say(ADA | ADMINS, rotate=True)
     assert sign_in(house.browser(), provider) == "https://localhost/devices"
 
 
@@ -190,7 +191,7 @@ def test_a_name_that_is_taken_is_not_given_to_a_stranger(
     house: AccessHouse, provider: RunningProvider
 ) -> None:
     house.first_operator("ada-l")
-    provider.say(**ADA, **ADMINS)
+    provider.say(ADA | ADMINS)
     assert sign_in(house.browser(), provider) == "https://localhost/signin?error=sign_in_refused"
 
 

@@ -148,7 +148,7 @@ def test_a_recovery_link_replaces_every_factor_and_ends_every_session(house: Acc
 
 def test_setting_up_is_told_and_audited_without_a_secret(house: AccessHouse, db: Database) -> None:
     browser, codes = house.first_operator()
-    assert len(house.events("setup.finished")) == 1
+    assert len(house.events("access.setup_finished")) == 1
     with db.read() as tx:
         texts = [str(row) for row in tx.conn.exec_driver_sql("SELECT details FROM audit_entries")]
         texts += [str(row) for row in tx.conn.exec_driver_sql("SELECT details || message FROM events")]

@@ -89,14 +89,13 @@ class Provider:
         claims = {
             "iss": self.issuer, "aud": CLIENT_ID, "iat": now, "exp": now + 300, "nonce": nonce, **self.claims,
         }  # fmt: skip
-        claims.update(
-            {
-                "nonce": {"nonce": "another"},
-                "issuer": {"iss": "https://evil.example"},
-                "audience": {"aud": "somebody-else"},
-                "expired": {"exp": now - 3600, "iat": now - 7200},
-            }.get(self.lie, {})
-        )
+        lies: dict[str, dict[str, Any]] = {
+            "nonce": {"nonce": "another"},
+            "issuer": {"iss": "https://evil.example"},
+            "audience": {"aud": "somebody-else"},
+            "expired": {"exp": now - 3600, "iat": now - 7200},
+        }
+        claims.update(lies.get(self.lie, {}))
         if self.lie == "no nonce":
             del claims["nonce"]
         header = {"alg": "none" if self.lie == "alg none" else "RS256", "kid": self.kid, "typ": "JWT"}
@@ -194,7 +193,7 @@ class RunningProvider:
     issuer: str
     ca_file: Path
 
-    def say(self, *, lie: str = "", rotate: bool = False, **claims: Any) -> None:
+    def say(self, claims: dict[str, Any], *, lie: str = "", rotate: bool = False) -> None:
         """Vouch for a person of these claims from now on."""
         pool = urllib3.PoolManager(ca_certs=str(self.ca_file))
         body = {"claims": claims, "lie": lie, "rotate": rotate}
