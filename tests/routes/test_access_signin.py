@@ -1,6 +1,7 @@
 """How operators prove themselves, and what does not prove anything."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,15 @@ def test_failures_hold_an_account_back_exponentially(house: AccessHouse, clock: 
     assert waits == [2, 4, 8, 16, 32, 64]
     assert len(house.events("access.sign_in_held_back")) == 6
     assert with_password(house.browser(), "bob", PASSWORD, house.code(totp)).status_code == 200
+
+
+def test_guesses_sent_at_once_are_all_counted(house: AccessHouse) -> None:
+    ada, _ = house.first_operator()
+    house.join_by_password(house.invite(ada, "bob"))
+    with ThreadPoolExecutor(8) as pool:
+        guesses = pool.map(lambda n: with_password(house.browser(), "bob", f"wrong {n}", "0"), range(24))
+        codes = sorted(answer.status_code for answer in guesses)
+    assert codes == [401] * 5 + [429] * 19
 
 
 def test_unknown_accounts_are_held_back_alike(house: AccessHouse) -> None:

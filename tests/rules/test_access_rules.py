@@ -139,7 +139,7 @@ def test_waiting_doubles_after_the_free_failures_up_to_a_quarter_of_an_hour() ->
 
 
 def test_an_account_sees_at_most_a_hundred_guesses_a_day() -> None:
-    failures, now, guesses = None, NOON, 0
+    failures, now, guesses = Failures(0, NOON, NOON), NOON, 0
     while now < NOON + timedelta(days=1):
         failures = count_failure(failures, ACCOUNT, now)
         guesses += 1
@@ -152,6 +152,7 @@ def test_addresses_of_one_subscriber_are_one() -> None:
     assert address_key("2001:db8:1:2:3::1") == address_key("2001:db8:1:2:ffff::9")
     assert address_key("2001:db8:1:2::1") != address_key("2001:db8:1:3::1")
     assert address_key("192.0.2.1") != address_key("192.0.2.2")
+    assert address_key("::ffff:192.0.2.1") == address_key("192.0.2.1")
     assert "hunter2" not in account_key("hunter2")
     assert account_key("Ada") == account_key("ada")
 
