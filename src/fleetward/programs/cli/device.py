@@ -8,7 +8,7 @@ import click
 from fleetward.base.errors import ConfigError
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table
+from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
 
 _LIST_COLUMNS = {
     "id": "Device",
@@ -112,17 +112,39 @@ def show(ctx: click.Context, device_id: str, as_json: bool) -> None:
         return
     nested = ("certificates", "appraisals", "presence")
     print_facts({name.replace("_", " "): value for name, value in found.items() if name not in nested})
-    click.echo("\nCertificates")
-    columns = {"serial": "Serial", "not_before": "From", "not_after": "Until", "revoked_at": "Revoked",
-               "revocation_reason": "Why"}  # fmt: skip
-    print_table(found["certificates"], columns, empty="  none yet")
+    _show_certificates(found["certificates"])
     if found["appraisals"]:
-        last = found["appraisals"][0]
-        verdict = click.style("good", fg="green") if last.get("good") else click.style("bad", fg="red")
-        click.echo(f"\nLast appraisal: {verdict}, until {last.get('expires_at')}")
-        for reason in last.get("reasons", []):
-            click.echo(f"  {reason.get('message', reason) if isinstance(reason, dict) else reason}")
-    click.echo(f"\nPresence: {found['presence']}")
+        _show_appraisal(found["appraisals"][0])
+    presence = found["presence"]
+    if presence["since"]:
+        verb = "connected" if presence["connected"] else "disconnected"
+        why = f": {presence['reason']}" if presence["reason"] else ""
+        click.echo(f"\nPresence: {verb} since {show_time(presence['since'])}{why}")
+    else:
+        click.echo("\nPresence: never connected")
+
+
+def _show_certificates(certificates: list[dict[str, Any]]) -> None:
+    click.echo("\nCertificates, newest first")
+    rows = [
+        {
+            "serial": f"{one['serial'][:12]}…",
+            "issued": show_time(one["issued_at"]),
+            "until": show_time(one["not_after"]),
+            "revoked": show_time(one["revoked_at"]) if one["revoked_at"] else "",
+            "why": one["revocation_reason"],
+        }
+        for one in certificates
+    ]
+    columns = {"serial": "Serial", "issued": "Issued", "until": "Until", "revoked": "Revoked", "why": "Why"}
+    print_table(rows, columns, empty="  none yet")
+
+
+def _show_appraisal(last: dict[str, Any]) -> None:
+    verdict = click.style("good", fg="green") if last["good"] else click.style("bad", fg="red")
+    click.echo(f"\nLast appraisal: {verdict}, until {show_time(last['expires_at'])}")
+    for reason in last["reasons"]:
+        click.echo(f"  {reason['message'] if isinstance(reason, dict) else reason}")
 
 
 def _reason_command(verb: str, help_text: str, *, is_required: bool = False) -> None:

@@ -130,7 +130,7 @@ async def _run(
 def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSettings:
     folder, config, ports = rooms.folder, rooms.config, rooms.ports
     if config.nats.urls:
-        address = NatsAddress(config.nats.urls, folder.ca_file)
+        address = NatsAddress(config.nats.urls, folder.ca_file, is_tls_first=True)
         return MessagingSettings(address, None, roles, replicas=config.nats.replicas)
     certificate = folder.tls / "server.pem"
     broker = BrokerSettings(
@@ -139,7 +139,7 @@ def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSetting
         nats_listen=("127.0.0.1", ports.nats),
         certificate=certificate,
         private_key=certificate,
-        device_ca=folder.path / "ca" / "device-chain.pem",
+        device_ca=folder.path / "ca" / "device-ca.crt",
         log_file=folder.logs / "nats.log",
     )
     address = NatsAddress(

@@ -29,7 +29,7 @@ def read_admin_token(path: Path) -> str:
     except OSError as error:
         raise ConfigError(
             f"{path}: expected the administrator's token, found it unreadable",
-            hint="Run as the user who owns the data folder, or name a server with --server and --token-file.",
+            hint="Run as the user who owns the data folder, or give --server and FLEETWARD_TOKEN.",
         ) from error
     if mode:
         raise ConfigError(
