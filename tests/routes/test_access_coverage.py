@@ -23,7 +23,7 @@ import fleetward
 from fleetward.features.access.model.permissions import CATALOGUE, Reach
 from fleetward.features.access.model.roles import Role
 from support.clock import ManualClock
-from support.console import Caller, Console, operations_of, running_console
+from support.console import Caller, Console, make_platform, operations_of, running_console
 
 TABLE = """
 method path                                                permission           who    where  gets
@@ -199,7 +199,7 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     clock = ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
-    with running_console(tmp_path_factory.mktemp("console"), clock) as console:
+    with running_console(make_platform(tmp_path_factory.mktemp("console")), clock) as console:
         people = {
             (role, group): console.person(f"{role}-{name}", (role, group))
             for role in Role

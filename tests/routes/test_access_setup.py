@@ -104,6 +104,21 @@ def test_a_made_up_link_is_no_link(house: AccessHouse) -> None:
         assert house.browser().post(path, {"token": "x" * 43, "name": "ada"}).status_code == 404
 
 
+def test_guessed_links_are_told_and_held_back(house: AccessHouse) -> None:
+    body = {"token": "x" * 43, "name": "ada"}
+    codes = [house.browser().post("/setup/begin", body).status_code for _ in range(33)]
+    assert codes[0] == 404
+    assert codes[-1] == 429
+    assert house.events("access.sign_in_refused")[0].details["method"] == "link"
+
+
+def test_trying_passwords_out_at_the_link_is_not_held_back(house: AccessHouse) -> None:
+    browser, who = house.browser(), {"token": house.setup_token(), "name": "ada"}
+    browser.post("/setup/begin", who)
+    weak = {**who, "password": "Password123", "totp_code": "000000"}
+    assert {browser.post("/setup/finish", weak).json()["code"] for _ in range(35)} == {"weak_password"}
+
+
 def test_an_invitation_works_once_and_for_a_day(house: AccessHouse, clock: ManualClock) -> None:
     ada, _ = house.first_operator()
     token = house.invite(ada, "bob", {"role": "viewer", "group": "lab"})
@@ -148,7 +163,7 @@ def test_a_recovery_link_replaces_every_factor_and_ends_every_session(house: Acc
 
 def test_setting_up_is_told_and_audited_without_a_secret(house: AccessHouse, db: Database) -> None:
     browser, codes = house.first_operator()
-    assert len(house.events("setup.finished")) == 1
+    assert len(house.events("access.setup_finished")) == 1
     with db.read() as tx:
         texts = [str(row) for row in tx.conn.exec_driver_sql("SELECT details FROM audit_entries")]
         texts += [str(row) for row in tx.conn.exec_driver_sql("SELECT details || message FROM events")]

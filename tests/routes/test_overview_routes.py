@@ -24,8 +24,9 @@ from fleetward.features.overview.context import OverviewContext
 from fleetward.programs.server.premises import FolderSurveyor
 from support.asgi import AsgiClient
 from support.clock import ManualClock
-from support.console import Caller, add_operator, running_console
+from support.console import Caller, running_console
 from support.overview import SENSOR, Fleet, make_fleet
+from support.people import add_operator
 
 
 class Presences:

@@ -14,6 +14,7 @@ from fleetward.base.clock import SystemClock
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import _Requires
+from fleetward.features.access.http.asking import SignedIn
 from fleetward.features.devices.model import DeviceState
 from fleetward.features.messaging.model import CommandState
 from fleetward.features.messaging.service.reports import _TOLD
@@ -86,8 +87,13 @@ def test_every_error_code_is_listed() -> None:
 def test_every_kind_of_event_is_listed() -> None:
     found = {_written(call.args[1]) for call in _calls("emit") if len(call.args) > 1}
     variable = {kind for kind in found if not re.fullmatch(r"[a-z_]+\.[a-z_]+", kind)}
-    assert variable == {"f'command.{state}'", "said['event']", "kind"}, "teach this test the new kinds"
-    kinds = (found - variable) | {f"command.{state}" for state in CommandState} - {"command.sent"}
+    known = {"f'command.{state}'", "said['event']", "kind", "action"}
+    assert variable == known, "teach this test the new kinds"
+    kinds = (
+        (found - variable)
+        | _named("kind", "action")
+        | {f"command.{state}" for state in CommandState} - {"command.sent"}
+    )
     recorder = Path(refusals.__file__).read_text()
     kinds |= _TOLD | set(re.findall(r'"([a-z]+\.(?:refused|conflicted))"', recorder))
     assert {kind for kind in kinds if f"`{kind}`" not in PAGE} == set()
@@ -96,8 +102,9 @@ def test_every_kind_of_event_is_listed() -> None:
 def test_every_audited_action_is_listed() -> None:
     found = {_written(call.args[1]) for call in _calls("append", of="audit")}
     variable = {action for action in found if not re.fullmatch(r"[a-z_]+\.[a-z_]+", action)}
-    assert variable == {"f'command.{state}'", "f'device.{to.value}'"}, "teach this test the new actions"
-    actions = (found - variable) | {f"device.{state}" for state in DeviceState}
+    known = {"f'command.{state}'", "f'device.{to.value}'", "action"}
+    assert variable == known, "teach this test the new actions"
+    actions = (found - variable) | _named("action") | {f"device.{state}" for state in DeviceState}
     page = PAGE.partition("\nActions: ")[2]
     assert {action for action in actions if f"`{action}`" not in page} == set()
 
@@ -110,7 +117,8 @@ def _routes(app: FastAPI) -> Iterator[tuple[str, str, str]]:
     """Yield method, path and permission of each route; the permission is "" where anyone may come."""
     for route in iter_route_contexts(app.routes):
         needed = route.dependant.dependencies if getattr(route, "dependant", None) else []
-        permission = next((one.call.permission for one in needed if isinstance(one.call, _Requires)), "")
+        named = (one.call for one in needed if isinstance(one.call, _Requires | SignedIn))
+        permission = next((one.permission for one in named), "")
         for method in set(route.methods or {"WS"}) - {"HEAD"}:
             yield method, str(route.path).replace(":path}", "}"), permission
 
@@ -120,6 +128,20 @@ def _calls(name: str, *, of: str | None = None) -> Iterator[ast.Call]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == (f"{of}.{name}" if of else name):
                 yield node
+
+
+def _named(*names: str) -> set[str]:
+    """Return the kinds and actions that reach `emit` and `append` by a variable of one of these names."""
+    nodes = [node for tree in SOURCES for node in ast.walk(tree)]
+    written = [node.value for node in nodes if isinstance(node, ast.Assign) and _target(node) in names]
+    written += [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg in names]
+    written += [one for call in _calls("_record") for one in call.args]
+    texts = {str(one.value) for node in written for one in ast.walk(node) if isinstance(one, ast.Constant)}
+    return {text for text in texts if re.fullmatch(r"[a-z_]+\.[a-z_]+", text)}
+
+
+def _target(node: ast.Assign) -> str:
+    return ast.unparse(node.targets[0])
 
 
 def _written(node: ast.expr) -> str:

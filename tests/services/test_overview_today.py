@@ -18,8 +18,8 @@ from fleetward.features.overview.service import alerts, today, waiting
 from fleetward.features.overview.service.cards import Card, CardKind, arrange
 from fleetward.features.overview.service.people import list_people
 from support.clock import ManualClock
-from support.console import add_operator
 from support.overview import CAMERA, HOUR, SENSOR, Fleet, make_fleet
+from support.people import add_operator
 
 ALL = None
 

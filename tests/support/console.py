@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,15 +18,13 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.types import Message
 
 from fleetward.base.config import Ports, ServerConfig
-from fleetward.base.db import Tx
 from fleetward.base.layout import DataFolder
 from fleetward.features.access.context import AccessContext, Client
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.model.secrets import csrf_token
-from fleetward.features.access.service import grants, operators, sessions, tokens
-from fleetward.features.access.store.operators import OperatorState
+from fleetward.features.access.service import sessions, tokens
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.model import AttestationPolicy, Model
+from fleetward.features.devices.model import AttestationPolicy, KeyTier, Model
 from fleetward.features.media.ports import MediaBus
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.messaging.model import Presence
@@ -36,9 +34,11 @@ from fleetward.programs.server.build import Rooms, build_console_app, build_room
 from fleetward.programs.server.initialise import initialise
 from fleetward.wire.telemetry import Record
 from support.clock import ManualClock
+from support.people import add_operator
 
 ORIGIN = "https://localhost:8443"
 MODEL = "camera"
+CONFIG = ServerConfig(trust_domain="fleet.test")
 _HERE = Client("127.0.0.1", "tests")
 
 
@@ -65,7 +65,7 @@ class Caller:
     headers: dict[str, str] = field(default_factory=dict)
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        return self.console.ask(method, f"/api/v1{path}", headers=self.headers, **more)
+        return self.console.ask(method, f"/api/v1{path}", **{"headers": self.headers, **more})
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         return self.ask("GET", path, **more)
@@ -94,6 +94,10 @@ class Console:
     def open_stream(self, path: str, headers: dict[str, str]) -> httpx.Response:
         """Return the head of a stream that has no end, and hang up."""
         return self._loop.run_until_complete(_open_stream(self.app, path, headers))
+
+    def read_stream(self, path: str, headers: dict[str, str], *, on_chunk: Callable[[], None]) -> bytes:
+        """Return the whole of a stream that ends by itself; `on_chunk` runs after each piece of it."""
+        return self._loop.run_until_complete(_read_stream(self.app, path, headers, on_chunk))
 
     @property
     def stranger(self) -> Caller:
@@ -133,20 +137,17 @@ class Console:
         return Caller(self, {"Authorization": f"Bearer {made.secret}"})
 
 
-def add_operator(tx: Tx, name: str, *roles: tuple[Role, str]) -> None:
-    """Make an operator who could sign in, with roles."""
-    if name not in {one.name for one in operators.list_all(tx)}:
-        operators.create(tx, name, name.title(), OperatorState.ACTIVE)
-    for role, group in roles:
-        grants.give(tx, name, role, group)
+def make_platform(folder: Path) -> Path:
+    """Make a platform with its keys, at noon of the tests' day, and return its data folder."""
+    clock = ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
+    initialise(DataFolder(folder / "data"), CONFIG, passphrase_file=None, clock=clock, tell=_unheard)
+    return folder / "data"
 
 
 @contextmanager
 def running_console(folder: Path, clock: ManualClock) -> Iterator[Console]:
-    """Yield the application of a fresh platform with devices cam-1 and door-1, in groups of their own."""
-    data = DataFolder(folder / "data")
-    config = ServerConfig(trust_domain="fleet.test")
-    initialise(data, config, passphrase_file=None, clock=clock, tell=_unheard)
+    """Yield the application over a data folder, with active cam-1 and door-1 in groups of their own."""
+    data, config = DataFolder(folder), CONFIG
     rooms = build_rooms(data, config, Ports(), clock)
     access = build_access(data, config, rooms.addresses.console, clock)
     archive = QuietArchive()
@@ -155,8 +156,9 @@ def running_console(folder: Path, clock: ManualClock) -> Iterator[Console]:
     app = build_console_app(rooms, access, MessagingContext(archive, archive, archive), media, lambda _: None)
     with rooms.db.write("operator:test") as tx:
         devices.add_model(tx, Model(MODEL, AttestationPolicy.NONE))
-        devices.register(tx, "cam-1", MODEL, group="cams")
-        devices.register(tx, "door-1", MODEL, group="doors")
+        for device, group in (("cam-1", "cams"), ("door-1", "doors")):
+            devices.register(tx, device, MODEL, group=group)
+            devices.record_enrollment(tx, device, KeyTier.SOFTWARE)
     loop = asyncio.new_event_loop()
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
     try:
@@ -181,15 +183,37 @@ async def _open_stream(app: FastAPI, path: str, headers: dict[str, str]) -> http
         if message.get("body") or not message.get("more_body", True):
             begun.set()
 
-    scope = {
+    await app(_scope(path, headers), receive, send)
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=body)
+
+
+async def _read_stream(
+    app: FastAPI, path: str, headers: dict[str, str], on_chunk: Callable[[], None]
+) -> bytes:
+    body = b""
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal body
+        body += message.get("body", b"")
+        if message.get("body"):
+            await asyncio.to_thread(on_chunk)
+
+    await app(_scope(path, headers), receive, send)
+    return body
+
+
+def _scope(path: str, headers: dict[str, str]) -> dict[str, Any]:
+    return {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
         "method": "GET", "scheme": "https", "path": path, "raw_path": path.encode(), "query_string": b"",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         "client": ("127.0.0.1", 123), "server": ("localhost", 8443), "root_path": "",
     }  # fmt: skip
-    await app(scope, receive, send)
-    body = b"".join(message.get("body", b"") for message in sent[1:])
-    return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=body)
 
 
 def operations_of(app: FastAPI) -> dict[tuple[str, str], str | None]:

@@ -72,12 +72,12 @@ def initialise(
         create_hierarchy(folder.path, config.trust_domain, passphrase, clock.now())
         _ensure_audit_key(folder)
         ensure_nats_keys(folder.keys)
-        ensure_sealer(folder.keys)
         tell("Creating the update repository")
         create_update_repository(
             folder.path, open_blobs(blobs_url(folder, config)), passphrase=passphrase, now=clock.now()
         )
         ensure_admin_token(folder.admin_token)
+    ensure_sealer(folder.keys)  # folders of earlier releases lack it
     tell("Bringing the database to this release's schema")
     _prepare_database(folder, config, clock, is_first=not is_complete)
     if not is_complete:

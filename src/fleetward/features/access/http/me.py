@@ -1,6 +1,6 @@
 """What is an operator's own: who they are, step-up, their factors, their sessions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -88,11 +88,12 @@ class TotpCeremonyView:
 class RecoveryCodes:
     """Shown this once."""
 
-    recovery_codes: list[str]
+    recovery_codes: list[str] = field(repr=False)
 
 
 @router.get("/me")
-def get_me(request: Request, db: Db, ctx: Ctx, identity: AnyMe) -> MeView:
+def get_me(request: Request, db: Db, ctx: Ctx, identity: AnyMe, response: Response) -> MeView:
+    response.headers["Cache-Control"] = "no-store"
     session = find_session(request) if identity.via == "session" else None
     secret = None if session is None else request.cookies.get(COOKIE)
     with db.read() as tx:

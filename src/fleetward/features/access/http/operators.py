@@ -1,6 +1,6 @@
 """Routes about operators: who there is, invite, disable, recover, their sessions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -39,7 +39,7 @@ class InvitationView:
     """A link to hand over; it is shown this once and works once."""
 
     name: str
-    link: str
+    link: str = field(repr=False)
     expires_at: str
 
 
@@ -54,10 +54,11 @@ def invite(
     db: Db, ctx: Ctx, body: InviteBody, principal: Annotated[Principal, requires("operator.invite")]
 ) -> InvitationView:
     """Create an operator, or renew the invitation of one who has not come yet."""
-    wanted = [(parse_role(one.role), one.group) for one in body.grants]
+    wanted = {(parse_role(one.role), one.group) for one in body.grants}
     with db.write(principal.actor) as tx:
         operators.invite(tx, body.name, body.display_name)
-        for role, group in wanted:
+        held = {(one.role, one.group) for one in grants.list_grants(tx, body.name)}
+        for role, group in wanted - held:
             grants.give(tx, body.name, role, group)
         link = signing_up.create_invitation(tx, ctx, body.name)
     return InvitationView(body.name, link.url, render_time(link.expires_at))

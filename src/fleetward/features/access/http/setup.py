@@ -1,6 +1,6 @@
 """Public routes by which people come in: the first operator, and who holds an invitation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -16,7 +16,7 @@ from fleetward.features.access.http.views import (
     view_totp,
 )
 from fleetward.features.access.model.secrets import csrf_token
-from fleetward.features.access.service import signing_up
+from fleetward.features.access.service import signing_up, throttling
 from fleetward.features.access.service.signing_up import Answer, Offer, SignedUp
 
 router = APIRouter(tags=["setup"])
@@ -76,13 +76,13 @@ class SignedUpView:
     """Recovery codes are shown this once; `csrf` goes into X-Fleetward-CSRF."""
 
     operator: str
-    recovery_codes: list[str]
-    csrf: str
+    recovery_codes: list[str] = field(repr=False)
+    csrf: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class LinkView:
-    link: str
+    link: str = field(repr=False)
     expires_at: str
 
 
@@ -102,8 +102,8 @@ def create_link(db: Db, ctx: Ctx, principal: Annotated[Principal, requires("oper
 
 
 @router.post("/setup/begin")
-def begin_setup(db: Db, ctx: Ctx, body: SetupBody) -> SignupOffer:
-    with db.write(_ACTOR) as tx:
+def begin_setup(db: Db, ctx: Ctx, client: From, body: SetupBody) -> SignupOffer:
+    with throttling.guarding_links(db, client.address), db.write(_ACTOR) as tx:
         offer = signing_up.begin_setup(tx, ctx, body.token.get_secret_value(), body.name, body.display_name)
     return _view_offer(offer)
 
@@ -111,14 +111,14 @@ def begin_setup(db: Db, ctx: Ctx, body: SetupBody) -> SignupOffer:
 @router.post("/setup/finish", status_code=201)
 def finish_setup(db: Db, ctx: Ctx, client: From, body: SetupAnswerBody, response: Response) -> SignedUpView:
     token = body.token.get_secret_value()
-    with db.write(_ACTOR) as tx:
+    with throttling.guarding_links(db, client.address), db.write(_ACTOR) as tx:
         done = signing_up.finish_setup(tx, ctx, token, body.name, body.display_name, _answer(body), client)
     return _view_signed_up(done, response)
 
 
 @router.post("/signin/invitation/begin")
-def begin_invitation(db: Db, ctx: Ctx, body: InvitationBody) -> SignupOffer:
-    with db.write(_ACTOR) as tx:
+def begin_invitation(db: Db, ctx: Ctx, client: From, body: InvitationBody) -> SignupOffer:
+    with throttling.guarding_links(db, client.address), db.write(_ACTOR) as tx:
         return _view_offer(signing_up.begin_invitation(tx, ctx, body.token.get_secret_value()))
 
 
@@ -126,7 +126,7 @@ def begin_invitation(db: Db, ctx: Ctx, body: InvitationBody) -> SignupOffer:
 def finish_invitation(
     db: Db, ctx: Ctx, client: From, body: InvitationAnswerBody, response: Response
 ) -> SignedUpView:
-    with db.write(_ACTOR) as tx:
+    with throttling.guarding_links(db, client.address), db.write(_ACTOR) as tx:
         done = signing_up.finish_invitation(tx, ctx, body.token.get_secret_value(), _answer(body), client)
     return _view_signed_up(done, response)
 

@@ -1,6 +1,6 @@
 """Public routes of sign-in: passkey, password with code, recovery code, command line; and sign-out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -86,7 +86,7 @@ class SigninOptions:
 class DeviceCodeView:
     """RFC 8628 section 3.2; times in seconds."""
 
-    device_code: str
+    device_code: str = field(repr=False)
     user_code: str
     verification_uri: str
     verification_uri_complete: str
@@ -96,7 +96,7 @@ class DeviceCodeView:
 
 @dataclass(frozen=True)
 class CliToken:
-    token: str
+    token: str = field(repr=False)
     expires_at: str
     operator: str
 

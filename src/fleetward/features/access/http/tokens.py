@@ -1,6 +1,6 @@
 """Routes of an operator's own tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -29,7 +29,7 @@ class TokenBody(BaseModel):
 class NewTokenView(TokenView):
     """A token with its secret, shown this once."""
 
-    token: str
+    token: str = field(repr=False)
 
 
 @router.get("/tokens")

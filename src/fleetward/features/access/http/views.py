@@ -1,7 +1,7 @@
 """The public forms of operators, sessions and tokens."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fleetward.base.clock import render_time
@@ -59,7 +59,7 @@ class MeView:
     grants: list[GrantView]
     permissions: dict[str, list[str] | Literal["*"]]
     mfa_at: str | None
-    csrf: str | None
+    csrf: str | None = field(repr=False)
     session: SessionView | None
     restricted: bool
     factors: FactorsView
@@ -90,9 +90,9 @@ class PasswordRules:
 class TotpOfferView:
     """A secret for an authenticator app: as text, as `otpauth:` URI, as a QR code in SVG."""
 
-    secret: str
-    uri: str
-    qr_svg: str
+    secret: str = field(repr=False)
+    uri: str = field(repr=False)
+    qr_svg: str = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ class Failures:
     blocked_until: datetime
 
 
-def count_failure(before: Failures | None, limit: Limit, now: datetime) -> Failures:
+def count_failure(before: Failures, limit: Limit, now: datetime) -> Failures:
     """Return what is remembered after one more failure at `now`."""
-    is_fresh = before is not None and now - before.last_failed_at < limit.forgotten_after
-    count = (before.count if before is not None and is_fresh else 0) + 1
+    is_fresh = now - before.last_failed_at < limit.forgotten_after
+    count = (before.count if is_fresh else 0) + 1
     return Failures(count, now, now + limit.wait_after(count))
 
 
@@ -57,6 +57,8 @@ def address_key(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return f"address:{hashlib.sha256(address.encode()).hexdigest()}"
-    if parsed.version == 6:  # noqa: PLR2004 - IP's own number
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped  # how a listener on `::` sees IPv4
+    if isinstance(parsed, ipaddress.IPv6Address):
         return f"address:{ipaddress.ip_network((parsed, _IPV6_NETWORK_BITS), strict=False)}"
     return f"address:{parsed}"

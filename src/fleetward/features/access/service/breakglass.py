@@ -81,6 +81,11 @@ def end(tx: Tx, glass_id: str) -> Glass:
     return _end(tx, glass, tx.actor.removeprefix("operator:"))
 
 
+def has_expired(tx: Tx) -> bool:
+    """Whether `end_expired` would record any."""
+    return bool(store.breakglass.list_expired(tx))
+
+
 def end_expired(tx: Tx) -> int:
     """Record the end of those whose half hour is over; return how many. The rights ended with the hour."""
     expired = store.breakglass.list_expired(tx)

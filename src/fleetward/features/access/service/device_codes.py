@@ -103,6 +103,7 @@ def answer(tx: Tx, operator: str, user_code: str, *, is_approved: bool) -> None:
     if not store.device_codes.update_state(tx, code.id, CodeState.PENDING, state, operator=operator):
         raise NotFoundError("code: expected a sign-in that waits for an answer, found it answered")
     facts = {"client": code.client, "address": code.address}
-    audit.append(tx, f"device_code.{state.value}", f"operator:{operator}", **facts)
-    emit(tx, f"device_code.{state.value}", f"{operator} {state.value} the sign-in of {code.client}.",
+    action = "access.command_line_approved" if is_approved else "access.command_line_denied"
+    audit.append(tx, action, f"operator:{operator}", **facts)
+    emit(tx, action, f"{operator} {state.value} the sign-in of {code.client}.",
          severity=Severity.NOTICE, operator=operator, **facts)  # fmt: skip

@@ -50,7 +50,7 @@ def set_password(tx: Tx, ctx: AccessContext, operator: str, password: str) -> No
     words = (operator, "" if found is None else found.display_name)
     check_password(password, words=words, common=ctx.common_passwords)
     store.credentials.put_password(tx, operator, ctx.passwords.hash(password))
-    _record(tx, operator, "password.changed", "a password")
+    _record(tx, operator, "access.password_changed", "a password")
 
 
 def set_totp(tx: Tx, ctx: AccessContext, operator: str, secret: str, code: str) -> None:
@@ -62,7 +62,7 @@ def set_totp(tx: Tx, ctx: AccessContext, operator: str, secret: str, code: str) 
             hint="Is the clock of your phone right?",
         )
     store.credentials.put_totp(tx, operator, seal_totp(ctx, secret), step)
-    _record(tx, operator, "totp.changed", "a code app")
+    _record(tx, operator, "access.totp_changed", "a code app")
 
 
 def use_totp(tx: Tx, ctx: AccessContext, operator: str, code: str) -> bool:
@@ -79,7 +79,7 @@ def renew_recovery_codes(tx: Tx, operator: str) -> list[str]:
     """Return ten new recovery codes, to be shown this once; earlier ones stop working."""
     codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]
     store.credentials.replace_recovery_codes(tx, operator, [hash_secret(code) for code in codes])
-    audit.append(tx, "recovery_codes.renewed", f"operator:{operator}", count=len(codes))
+    audit.append(tx, "access.recovery_codes_renewed", f"operator:{operator}", count=len(codes))
     return codes
 
 
@@ -93,8 +93,8 @@ def remove_passkey(tx: Tx, operator: str, passkey_id: str) -> bool:
         )
     is_removed = store.credentials.delete_passkey(tx, operator, passkey_id)
     if is_removed:
-        audit.append(tx, "passkey.removed", f"operator:{operator}", passkey=passkey_id)
-        emit(tx, "passkey.removed", f"{operator} removed a passkey.", severity=Severity.NOTICE,
+        audit.append(tx, "access.passkey_removed", f"operator:{operator}", passkey=passkey_id)
+        emit(tx, "access.passkey_removed", f"{operator} removed a passkey.", severity=Severity.NOTICE,
              operator=operator, passkey=passkey_id)  # fmt: skip
     return is_removed
 

@@ -173,6 +173,8 @@ def is_from_this_machine(request: Request) -> bool:
         peer = ipaddress.ip_address(request.client.host)
     except ValueError:
         return False
+    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
+        peer = peer.ipv4_mapped  # how a listener on `::` sees IPv4
     server = request.scope.get("server")
     return peer.is_loopback or (server is not None and server[0] == request.client.host)
 

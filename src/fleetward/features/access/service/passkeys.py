@@ -120,9 +120,11 @@ def register(
         last_used_at=None,
     )
     store.credentials.insert_passkey(tx, passkey)
-    audit.append(tx, "passkey.added", f"operator:{operator}", passkey=passkey.id, aaguid=passkey.aaguid)
-    emit(tx, "passkey.added", f"{operator} added a passkey.", severity=Severity.NOTICE, operator=operator,
-         passkey=passkey.id)  # fmt: skip
+    audit.append(
+        tx, "access.passkey_added", f"operator:{operator}", passkey=passkey.id, aaguid=passkey.aaguid
+    )
+    emit(tx, "access.passkey_added", f"{operator} added a passkey.", severity=Severity.NOTICE,
+         operator=operator, passkey=passkey.id)  # fmt: skip
     return passkey
 
 
@@ -171,7 +173,7 @@ def _advance(tx: Tx, passkey: Passkey, count: int) -> bool:
     """Move the signature counter; one that does not grow means two authenticators share the key."""
     if (count or passkey.sign_count) and count <= passkey.sign_count:
         emit(
-            tx, "passkey.cloned",
+            tx, "access.passkey_cloned",
             f"A passkey of {passkey.operator} answered with counter {count}, not over {passkey.sign_count}: "
             "there may be a copy of it.",
             severity=Severity.CRITICAL, operator=passkey.operator, passkey=passkey.id,

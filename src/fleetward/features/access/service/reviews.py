@@ -140,14 +140,14 @@ def close(tx: Tx, review_id: str) -> Review:
         raise _not_found(review_id)
     items = store.reviews.list_items(tx, review_id)
     check_can_close(review, items)
+    removed = 0
     for item in items:
         outcome = "gone" if store.grants.find(tx, item.grant_id) is None else "kept"
         if outcome == "kept" and item.decision is Verdict.REMOVE:
             grants.remove(tx, item.grant_id)
-            outcome = "removed"
+            outcome, removed = "removed", removed + 1
         store.reviews.update_item(tx, item, outcome=outcome)
     store.reviews.close(tx, review_id)
-    removed = sum(1 for item in items if item.decision is Verdict.REMOVE)
     audit.append(tx, "review.closed", f"review:{review_id}", grants=len(items), removed=removed)
     emit(
         tx, "review.closed", f"The review {review.title} closed: {removed} of {len(items)} grants go.",

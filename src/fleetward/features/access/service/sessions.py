@@ -56,8 +56,8 @@ def open_session(
         "address": session.address,
         "restricted": restricted,
     }
-    audit.append(tx, "session.opened", f"operator:{operator}", **facts)
-    emit(tx, "session.opened", f"{operator} signed in by {method}.", operator=operator, **facts)
+    audit.append(tx, "access.session_opened", f"operator:{operator}", **facts)
+    emit(tx, "access.session_opened", f"{operator} signed in by {method}.", operator=operator, **facts)
     return Opened(session, secret)
 
 
@@ -66,7 +66,7 @@ def step_up(tx: Tx, session: Session) -> Opened:
     secret = new_secret()
     if not store.sessions.step_up(tx, session.id, hash_secret(secret), tx.now):
         raise _not_found(session.id)
-    audit.append(tx, "session.stepped_up", f"operator:{session.operator}", session=session.id)
+    audit.append(tx, "access.session_stepped_up", f"operator:{session.operator}", session=session.id)
     return Opened(get(tx, session.operator, session.id), secret)
 
 
@@ -86,8 +86,8 @@ def end(tx: Tx, operator: str, session_id: str, *, why: str) -> None:
     """End one session of an operator. Raises NotFoundError."""
     get(tx, operator, session_id)
     if store.sessions.end(tx, session_id):
-        audit.append(tx, "session.ended", f"operator:{operator}", session=session_id, reason=why)
-        emit(tx, "session.ended", f"A session of {operator} ended: {why}.", operator=operator,
+        audit.append(tx, "access.session_ended", f"operator:{operator}", session=session_id, reason=why)
+        emit(tx, "access.session_ended", f"A session of {operator} ended: {why}.", operator=operator,
              session=session_id, reason=why)  # fmt: skip
 
 
@@ -95,8 +95,8 @@ def end_all(tx: Tx, operator: str, *, why: str, but: str | None = None) -> int:
     """End every session of an operator, but one; return how many."""
     ended = store.sessions.end_all(tx, operator, but=but)
     if ended:
-        audit.append(tx, "session.ended", f"operator:{operator}", count=ended, reason=why)
-        emit(tx, "session.ended", f"{ended} session(s) of {operator} ended: {why}.",
+        audit.append(tx, "access.session_ended", f"operator:{operator}", count=ended, reason=why)
+        emit(tx, "access.session_ended", f"{ended} session(s) of {operator} ended: {why}.",
              severity=Severity.NOTICE, operator=operator, count=ended, reason=why)  # fmt: skip
     return ended
 

@@ -90,7 +90,7 @@ def sign_in_with_recovery_code(
             throttling.give_back(tx, name, client.address)
             opened = sessions.open_session(tx, ctx, name, "recovery", client, has_mfa=False, restricted=True)
             told = f"{name} signed in by a recovery code from {client.address}."
-            audit.append(tx, "recovery_code.used", f"operator:{name}", address=client.address)
+            audit.append(tx, "access.recovery_code_used", f"operator:{name}", address=client.address)
             emit(
                 tx, "access.recovery_code_used", told, severity=Severity.CRITICAL, operator=name,
                 address=client.address,

@@ -80,7 +80,7 @@ def create_setup_link(tx: Tx, ctx: AccessContext) -> NewLink:
             hint="Ask an administrator for an invitation: fleetward operator invite NAME",
         )
     store.links.close_all(tx, LinkKind.SETUP)
-    audit.append(tx, "setup_link.created", "platform:setup")
+    audit.append(tx, "access.setup_link_created", "platform:setup")
     return _create(tx, ctx, LinkKind.SETUP, None, SETUP_LIFETIME)
 
 
@@ -113,7 +113,7 @@ def finish_setup(
     operator = operators.create(tx, parse_operator_name(name), display_name, OperatorState.ACTIVE)
     grants.give(tx, operator.name, Role.ADMINISTRATOR, ALL_GROUPS)
     emit(
-        tx, "setup.finished", f"{operator.name} is the first operator; the setup link is void.",
+        tx, "access.setup_finished", f"{operator.name} is the first operator; the setup link is void.",
         severity=Severity.NOTICE, operator=operator.name, address=client.address,
     )  # fmt: skip
     return _sign_up(tx, ctx, link, operator, answer, client)
@@ -134,7 +134,7 @@ def finish_invitation(tx: Tx, ctx: AccessContext, token: str, answer: Answer, cl
         sessions.end_all(tx, operator.name, why="factors were replaced")
     store.operators.update_state(tx, operator.name, OperatorState.INVITED, OperatorState.ACTIVE)
     emit(
-        tx, "invitation.accepted", f"{operator.name} registered their factors by a link.",
+        tx, "operator.joined", f"{operator.name} registered their factors by a link.",
         severity=Severity.NOTICE, operator=operator.name, link=link.kind.value, address=client.address,
     )  # fmt: skip
     return _sign_up(tx, ctx, link, operator, answer, client)

@@ -3,8 +3,12 @@
 An attempt is counted before it is judged and given back when it was right: guesses sent at once count too.
 """
 
-from fleetward.base.db import Tx
-from fleetward.base.errors import RateLimitedError
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fleetward.base.db import Database, Tx
+from fleetward.base.errors import FleetwardError, NotFoundError, RateLimitedError
 from fleetward.base.events import Severity, emit
 from fleetward.features.access import store
 from fleetward.features.access.model.throttle import (
@@ -24,27 +28,25 @@ def count_attempt(tx: Tx, name: str | None, address: str) -> None:
     Raises:
         RateLimitedError: held back; the same for accounts that do not exist.
     """
-    keys = _keys(name, address)
-    found = [(key, limit, store.throttle.find(tx, key)) for key, limit in keys]
-    longest = max((one.blocked_until for _, _, one in found if one is not None), default=tx.now)
+    found = [(key, limit, store.throttle.lock(tx, key)) for key, limit in _keys(name, address)]
+    longest = max(failures.blocked_until for _, _, failures in found)
     if longest > tx.now:
-        wait_s = int((longest - tx.now).total_seconds()) + 1
+        wait_s = math.ceil((longest - tx.now).total_seconds())
         raise RateLimitedError(
             f"sign-in: expected fewer failures before, found it held back for {wait_s} s",
             retry_after_s=wait_s,
         )
     for key, limit, failures in found:
-        store.throttle.put(tx, key, count_failure(failures, limit, tx.now))
+        store.throttle.update(tx, key, count_failure(failures, limit, tx.now))
 
 
 def give_back(tx: Tx, name: str | None, address: str) -> None:
     """Uncount an attempt that was right: the account's failures end, the address loses this one."""
     if name is not None:
         store.throttle.forget(tx, account_key(name))
-    failures = store.throttle.find(tx, address_key(address))
-    if failures is not None:
-        less = Failures(max(0, failures.count - 1), failures.last_failed_at, tx.now)
-        store.throttle.put(tx, address_key(address), less)
+    key = address_key(address)
+    failures = store.throttle.lock(tx, key)
+    store.throttle.update(tx, key, Failures(max(0, failures.count - 1), failures.last_failed_at, tx.now))
 
 
 def record_refusal(tx: Tx, why: str, name: str | None, address: str, *, method: str) -> None:
@@ -63,6 +65,29 @@ def record_refusal(tx: Tx, why: str, name: str | None, address: str, *, method: 
         tx, kind, f"A sign-in as {who} from {address} was refused: {why}.", severity=severity,
         operator=name if known else None, address=address, method=method, reason=why,
     )  # fmt: skip
+
+
+@contextmanager
+def guarding_links(db: Database, address: str) -> Iterator[None]:
+    """Count what presents a link's token that does not hold; nothing else that goes wrong counts.
+
+    Raises:
+        RateLimitedError: the address is held back.
+    """
+    with db.write("system:access") as tx:
+        count_attempt(tx, None, address)
+    try:
+        yield
+    except NotFoundError:
+        with db.write("system:access") as tx:
+            record_refusal(tx, "the link does not hold", None, address, method="link")
+        raise
+    except FleetwardError:
+        with db.write("system:access") as tx:
+            give_back(tx, None, address)
+        raise
+    with db.write("system:access") as tx:
+        give_back(tx, None, address)
 
 
 def _keys(name: str | None, address: str) -> list[tuple[str, Limit]]:

@@ -20,4 +20,6 @@ def as_value(kind: type[T], row: sa.Row[Any], /, **converted: Any) -> T:
 def insert_new(tx: Tx, table: sa.Table, values: dict[str, Any]) -> bool:
     """Insert a row unless its key is taken; return whether it was inserted."""
     insert = sqlite.insert if tx.conn.dialect.name == "sqlite" else postgresql.insert
-    return tx.conn.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+    # SQLAlchemy keeps the count of an INSERT only when asked to.
+    statement = insert(table).values(values).on_conflict_do_nothing()
+    return tx.conn.execute(statement.execution_options(preserve_rowcount=True)).rowcount == 1

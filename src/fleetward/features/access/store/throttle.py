@@ -18,19 +18,25 @@ throttle = sa.Table(
 )
 
 
+def lock(tx: Tx, key: str) -> Failures:
+    """Return what is remembered of a key and hold it until the transaction ends: guesses at once queue up."""
+    insert_new(tx, throttle, {"key": key, "failures": 0, "last_failed_at": tx.now, "blocked_until": tx.now})
+    row = tx.conn.execute(throttle.select().where(throttle.c.key == key).with_for_update()).one()
+    return Failures(row.failures, row.last_failed_at, row.blocked_until)
+
+
 def find(tx: Tx, key: str) -> Failures | None:
-    row = tx.conn.execute(throttle.select().where(throttle.c.key == key).with_for_update()).one_or_none()
+    row = tx.conn.execute(throttle.select().where(throttle.c.key == key)).one_or_none()
     return None if row is None else Failures(row.failures, row.last_failed_at, row.blocked_until)
 
 
-def put(tx: Tx, key: str, failures: Failures) -> None:
+def update(tx: Tx, key: str, failures: Failures) -> None:
     values = {
         "failures": failures.count,
         "last_failed_at": failures.last_failed_at,
         "blocked_until": failures.blocked_until,
     }
-    if not insert_new(tx, throttle, {"key": key, **values}):
-        tx.conn.execute(throttle.update().where(throttle.c.key == key).values(values))
+    tx.conn.execute(throttle.update().where(throttle.c.key == key).values(values))
 
 
 def forget(tx: Tx, key: str) -> None:
