@@ -24,7 +24,7 @@ from fleetward.features.overview.context import OverviewContext
 from fleetward.programs.server.premises import FolderSurveyor
 from support.asgi import AsgiClient
 from support.clock import ManualClock
-from support.console import Caller, running_console
+from support.console import Caller, make_platform, running_console
 from support.overview import SENSOR, Fleet, make_fleet
 from support.people import add_operator
 
@@ -258,7 +258,7 @@ def test_the_checklist_says_what_it_found(ask: Ask, fleet: Fleet, tmp_path: Path
 
 
 def test_who_works_in_one_group_sees_and_changes_that_one(tmp_path: Path, clock: ManualClock) -> None:
-    with running_console(tmp_path, clock) as console:
+    with running_console(make_platform(tmp_path), clock) as console:
         officer = console.person("olga", (Role.SECURITY_OFFICER, "cams"))
         viewer = console.person("vera", (Role.VIEWER, "*"))
         assert officer.get("/devices/counts").json()["by_group"] == {"cams": 1}
@@ -271,13 +271,13 @@ def test_who_works_in_one_group_sees_and_changes_that_one(tmp_path: Path, clock:
         assert officer.post("/devices/bulk", ids).json()["skipped"] == [
             {"id": "door-1", "why": "no such device"}
         ]
-        assert viewer.get("/devices/door-1").json()["state"] == "registered"
+        assert viewer.get("/devices/door-1").json()["state"] == "active"
         alert = console.local.get("/events?device=door-1").json()["events"][0]["id"]
         assert officer.post(f"/events/{alert}/acknowledge", {"note": ""}).status_code == 404
 
 
 def test_revoking_many_asks_for_two_factors_given_just_now(tmp_path: Path, clock: ManualClock) -> None:
-    with running_console(tmp_path, clock) as console:
+    with running_console(make_platform(tmp_path), clock) as console:
         officer = console.person("olga", (Role.SECURITY_OFFICER, "*"), has_mfa=False)
         body = {"action": "revoke", "ids": ["cam-1", "door-1"], "reason": "drill"}
         assert officer.post("/devices/bulk", body).json()["will_change"] == 2
@@ -288,7 +288,7 @@ def test_revoking_many_asks_for_two_factors_given_just_now(tmp_path: Path, clock
 
 
 def test_the_front_page_shows_each_role_its_own_cards(tmp_path: Path, clock: ManualClock) -> None:
-    with running_console(tmp_path, clock) as console:
+    with running_console(make_platform(tmp_path), clock) as console:
         viewer = console.person("vera", (Role.VIEWER, "*"))
         officer = console.person("olga", (Role.SECURITY_OFFICER, "*"))
 
