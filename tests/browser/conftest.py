@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.console import Person, chromium, person, read_setup_link
+from support.browser import Person, chromium, person, read_setup_link
 from support.fleet import enroll
 from support.harbour import Harbour, Invited, accepted, invite, publish
 from support.platform import running_platform

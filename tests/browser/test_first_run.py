@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from support.console import Person, person, read_setup_link
+from support.browser import Person, person, read_setup_link
 from support.fleet import enroll
 from support.harbour import Harbour
 

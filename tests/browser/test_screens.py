@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.console import Person, person
+from support.browser import Person, person
 from support.fleet import fill_registry
 from support.harbour import Harbour, Invited, publish
 

@@ -6,7 +6,7 @@ import pyotp
 from playwright.sync_api import Page, expect
 
 from support.broker import wait_for
-from support.console import PASSWORD, Person, person
+from support.browser import PASSWORD, Person, person
 from support.harbour import Harbour, Invited, publish
 
 

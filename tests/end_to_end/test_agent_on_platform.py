@@ -71,7 +71,7 @@ def test_a_software_key_is_labelled_so_and_a_stricter_model_refuses_it(
         wait_event(platform, device, "session.opened")
         assert platform.api.get(f"/devices/{device}")["tier"] == "software"
         wait_event(platform, refused, "enrollment.refused")
-        assert "software" in hosts[1].status["enrollment"]["last_failure"]
+        wait_for(lambda: "software" in str(hosts[1].status.get("enrollment")), "the reason in its status")
         assert platform.api.get(f"/devices/{refused}")["state"] == "registered"
 
 
@@ -132,12 +132,13 @@ def test_a_key_in_a_chip_is_renewed_before_its_end_and_recovered_after_it(platfo
         time.sleep(31)
         camera.machine.start()
         wait_event(platform, device, "session.opened", 3)
-        lanes = [e["message"] for e in platform.events(device=device) if e["kind"] == "enrollment.completed"]
+        lanes = [
+            e["details"]["lane"]
+            for e in platform.events(device=device)
+            if e["kind"] == "enrollment.completed"
+        ]
         assert len(platform.api.get(f"/devices/{device}/certificates")) > len(issued)
-        assert "recover" in lanes[-1].lower()
-        assert all(
-            one["severity"] == "info" for one in platform.events(device=device, kind="certificate.issued")
-        )
+        assert lanes[-1] == "tpm-recover"
 
 
 @needs_chips

@@ -26,6 +26,12 @@ def test_the_attack_is_refused_and_recorded(platform: Platform, name: str) -> No
     assert report["event"]["severity"] in {"warning", "critical"}
 
 
+def test_an_attack_can_be_played_beside_devices_of_earlier_ones(platform: Platform) -> None:
+    for _ in range(2):
+        done = platform.run("demo", "attack", "tampered-slot", "--json", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_an_unknown_attack_is_named_with_those_there_are(platform: Platform) -> None:
     done = platform.run("demo", "attack", "nonsense", check=False)
     assert done.returncode == 1

@@ -59,7 +59,10 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
 
 def test_every_step_of_the_life_comes_about(life: Life) -> None:
     assert all(step["ok"] for step in life.steps)
-    expected = ["made", "provisioned", "enrolled", "attested", "connected", "telemetry", "command", "updated"]
+    expected = [
+        "made", "provisioned", "enrolled", "attested", "connected",
+        "telemetry", "command", "video", "updated",
+    ]  # fmt: skip
     if not has_chips():
         expected.remove("attested")
     assert [step["step"] for step in life.steps] == expected
@@ -78,6 +81,12 @@ def test_the_audit_log_tells_the_whole_life(life: Life) -> None:
     lines = life.platform.run("audit", "search", "--json").stdout.splitlines()
     actions = {json.loads(line)["action"] for line in lines}
     assert actions >= {"release.published", "certificate.issued", "device.enrolled", "device.active"}
+
+
+def test_an_attack_beside_the_camera_is_refused(life: Life) -> None:
+    report = json.loads(life.platform.run("demo", "attack", "tampered-slot", "--json").stdout)
+    assert report["refused"]
+    assert report["event"]["device"] != DEVICE
 
 
 def test_a_browser_shows_the_picture_until_the_device_is_quarantined(life: Life, tmp_path: Path) -> None:

@@ -8,14 +8,18 @@ from starlette.types import ASGIApp
 
 
 class AsgiClient:
-    """Plays a client at 127.0.0.1."""
+    """Plays a client at 127.0.0.1, or at another address."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, address: str = "127.0.0.1") -> None:
+        self._app, self._address = app, address
+
+    def at(self, address: str) -> "AsgiClient":
+        """Return the same client elsewhere."""
+        return AsgiClient(self._app, address)
 
     def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(self._app)
+            transport = httpx.ASGITransport(self._app, client=(self._address, 123))
             async with httpx.AsyncClient(transport=transport, base_url="https://localhost") as client:
                 return await client.request(method, path, **more)
 

@@ -1,129 +1,240 @@
-"""Operators at the web console: Debian's Chromium, each with an authenticator of their own."""
+"""The real console application over a data folder of its own, and people of every role who ask it.
 
-import re
-import shutil
-from collections.abc import Iterator
+What needs NATS is played from memory; everything else is what `fleetward up` runs.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import pytest
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, sync_playwright
+import httpx
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.types import Message
 
-from support.broker import wait_for
-from support.platform import Platform
+from fleetward.base.config import Ports, ServerConfig
+from fleetward.base.layout import DataFolder
+from fleetward.features.access.context import AccessContext, Client
+from fleetward.features.access.model.roles import Role
+from fleetward.features.access.model.secrets import csrf_token
+from fleetward.features.access.service import sessions, tokens
+from fleetward.features.devices import service as devices
+from fleetward.features.devices.model import AttestationPolicy, KeyTier, Model
+from fleetward.features.media.ports import MediaBus
+from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.messaging.model import Presence
+from fleetward.features.messaging.ports import WatchItem
+from fleetward.programs.server.access import build_access
+from fleetward.programs.server.build import Rooms, build_console_app, build_rooms, media_context
+from fleetward.programs.server.initialise import initialise
+from fleetward.wire.telemetry import Record
+from support.clock import ManualClock
+from support.people import add_operator
 
-PASSWORD = "a mooring line, wet and long"
-_ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-_AUTHENTICATOR = {
-    "protocol": "ctap2",
-    "transport": "internal",
-    "hasResidentKey": True,
-    "hasUserVerification": True,
-    "isUserVerified": True,
-    "automaticPresenceSimulation": True,
-}
-_AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
-_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+ORIGIN = "https://localhost:8443"
+MODEL = "camera"
+CONFIG = ServerConfig(trust_domain="fleet.test")
+_HERE = Client("127.0.0.1", "tests")
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Yield Debian's Chromium, headless."""
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=list(_ARGUMENTS))
-        yield browser
-        browser.close()
+class QuietArchive:
+    """Devices that never sent anything and do nothing."""
+
+    def read_last(self, device: str, kind: str, stream: str, limit: int) -> list[Record]:
+        del device, kind, stream, limit
+        return []
+
+    def find_presence(self, device: str) -> Presence | None:
+        del device
+        return None
+
+    async def watch(self, device: str) -> AsyncIterator[WatchItem]:
+        yield WatchItem("telemetry", device, "2026-06-01T12:00:00.000Z", "temp", 21)
 
 
 @dataclass
-class Person:
-    """Somebody before a browser.
+class Caller:
+    """Somebody with a proof in hand."""
 
-    Attributes:
-        policies: the content security policy of every answer of the platform's; None where one had none.
-        complaints: what the browser said against the page, a refused style or script above all.
-    """
+    console: "Console"
+    headers: dict[str, str] = field(default_factory=dict)
 
-    platform: Platform
-    context: BrowserContext
-    page: Page
-    devtools: CDPSession
-    policies: list[tuple[str, str | None]] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return self.console.ask(method, f"/api/v1{path}", **{"headers": self.headers, **more})
 
-    def open(self, path: str) -> Page:
-        """Go to a path of the console, from its very beginning."""
-        self.page.goto(f"{self.platform.ready['console']}{path}")
-        return self.page
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.ask("GET", path, **more)
 
-    def go(self, path: str) -> Page:
-        """Open a path once its heading is there."""
-        self.open(path)
-        self.page.get_by_role("heading", level=1).wait_for()
-        return self.page
+    def post(self, path: str, body: object = None) -> httpx.Response:
+        return self.ask("POST", path, json=body)
 
-    def add_authenticator(self) -> None:
-        self.devtools.send("WebAuthn.enable")
-        self.devtools.send("WebAuthn.addVirtualAuthenticator", {"options": _AUTHENTICATOR})
+    def delete(self, path: str) -> httpx.Response:
+        return self.ask("DELETE", path)
 
-    def api(self, path: str) -> Any:
-        """Return what the API answers this person's own session."""
-        answer = self.context.request.get(f"{self.platform.ready['console']}/api/v1{path}")
-        assert answer.ok, answer.text()
-        return answer.json()
 
-    def settle(self) -> None:
-        """Wait until nothing on the page loads any more."""
-        self.page.wait_for_function("() => document.querySelectorAll('.bars, .device-waits').length === 0")
-        self.page.evaluate("() => document.fonts.ready")
+@dataclass
+class Console:
+    """The application, and who may ask it."""
 
-    def find_barriers(self) -> list[str]:
-        """Return what axe finds against the page: rule, element, why."""
-        if not self.page.evaluate("() => 'axe' in window"):
-            self.page.evaluate(_AXE.read_text())
-        found = self.page.evaluate(
-            "(tags) => axe.run(document, { runOnly: { type: 'tag', values: tags } })", _RULES
+    app: FastAPI
+    rooms: Rooms
+    access: AccessContext
+    clock: ManualClock
+    _loop: asyncio.AbstractEventLoop
+    _client: httpx.AsyncClient
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return self._loop.run_until_complete(self._client.request(method, path, **more))
+
+    def open_stream(self, path: str, headers: dict[str, str]) -> httpx.Response:
+        """Return the head of a stream that has no end, and hang up."""
+        return self._loop.run_until_complete(_open_stream(self.app, path, headers))
+
+    def read_stream(self, path: str, headers: dict[str, str], *, on_chunk: Callable[[], None]) -> bytes:
+        """Return the whole of a stream that ends by itself; `on_chunk` runs after each piece of it."""
+        return self._loop.run_until_complete(_read_stream(self.app, path, headers, on_chunk))
+
+    @property
+    def stranger(self) -> Caller:
+        return Caller(self)
+
+    @property
+    def local(self) -> Caller:
+        """Whoever reads the token in the data folder."""
+        token = self.rooms.folder.admin_token.read_text().strip()
+        return Caller(self, {"Authorization": f"Bearer {token}"})
+
+    def person(self, name: str, *roles: tuple[Role, str], has_mfa: bool = True) -> Caller:
+        """Return a signed-in operator with these roles, made when there is none of the name."""
+        with self.rooms.db.write("operator:test") as tx:
+            add_operator(tx, name, *roles)
+        return self.sign_in(name, has_mfa=has_mfa)
+
+    def sign_in(self, name: str, *, has_mfa: bool = True, restricted: bool = False) -> Caller:
+        """Return an operator with a session of their own, its factors given just now."""
+        with self.rooms.db.write("operator:test") as tx:
+            opened = sessions.open_session(
+                tx, self.access, name, "passkey", _HERE, has_mfa=has_mfa, restricted=restricted
+            )
+        return Caller(
+            self,
+            {
+                "Cookie": f"__Host-fleetward={opened.secret}",
+                "X-Fleetward-CSRF": csrf_token(opened.secret),
+                "Origin": ORIGIN,
+            },
         )
-        return [
-            f"{one['id']}: {node['html'][:160]}: {node['failureSummary'][:300]}"
-            for one in found["violations"]
-            for node in one["nodes"]
-        ]
+
+    def token(self, name: str, *scopes: str) -> Caller:
+        """Return a program with an API token of an operator."""
+        with self.rooms.db.write(f"operator:{name}") as tx:
+            made = tokens.create(tx, name, "tests", frozenset(scopes), timedelta(days=1))
+        return Caller(self, {"Authorization": f"Bearer {made.secret}"})
+
+
+def make_platform(folder: Path) -> Path:
+    """Make a platform with its keys, at noon of the tests' day, and return its data folder."""
+    clock = ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
+    initialise(DataFolder(folder / "data"), CONFIG, passphrase_file=None, clock=clock, tell=_unheard)
+    return folder / "data"
 
 
 @contextmanager
-def person(browser: Browser, platform: Platform, **options: Any) -> Iterator[Person]:
-    """Yield somebody new with a fresh browser profile."""
-    context = browser.new_context(
-        ignore_https_errors=True, viewport={"width": 1440, "height": 900}, reduced_motion="reduce", **options
-    )
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(15_000)
-    page = context.new_page()
-    found = Person(platform, context, page, context.new_cdp_session(page))
-    page.on("response", lambda answer: _note_policy(found, answer.url, answer.headers))
-    page.on("console", lambda said: found.complaints.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+def running_console(folder: Path, clock: ManualClock) -> Iterator[Console]:
+    """Yield the application over a data folder, with active cam-1 and door-1 in groups of their own."""
+    data, config = DataFolder(folder), CONFIG
+    rooms = build_rooms(data, config, Ports(), clock)
+    access = build_access(data, config, rooms.addresses.console, clock)
+    archive = QuietArchive()
+    # No video flows here: a view is granted or refused before the bus is asked.
+    media = media_context(rooms, cast("MediaBus", None))
+    app = build_console_app(rooms, access, MessagingContext(archive, archive, archive), media, lambda _: None)
+    with rooms.db.write("operator:test") as tx:
+        devices.add_model(tx, Model(MODEL, AttestationPolicy.NONE))
+        for device, group in (("cam-1", "cams"), ("door-1", "doors")):
+            devices.register(tx, device, MODEL, group=group)
+            devices.record_enrollment(tx, device, KeyTier.SOFTWARE)
+    loop = asyncio.new_event_loop()
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
     try:
-        yield found
+        yield Console(app, rooms, access, clock, loop, client)
     finally:
-        context.close()
+        loop.run_until_complete(client.aclose())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        rooms.db.close()
 
 
-def _note_policy(found: Person, url: str, headers: dict[str, str]) -> None:
-    if url.startswith(found.platform.ready["console"]):
-        found.policies.append((url, headers.get("content-security-policy")))
+async def _open_stream(app: FastAPI, path: str, headers: dict[str, str]) -> httpx.Response:
+    begun = asyncio.Event()
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if message.get("body") or not message.get("more_body", True):
+            begun.set()
+
+    await app(_scope(path, headers), receive, send)
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=body)
 
 
-def read_setup_link(platform: Platform) -> str:
-    """Return the path, with its fragment, that the platform printed for its first operator."""
-    link = r"https://\S+(/setup#\S+)"
-    return str(wait_for(lambda: re.findall(link, platform.log.read_text()))[-1])
+async def _read_stream(
+    app: FastAPI, path: str, headers: dict[str, str], on_chunk: Callable[[], None]
+) -> bytes:
+    body = b""
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal body
+        body += message.get("body", b"")
+        if message.get("body"):
+            await asyncio.to_thread(on_chunk)
+
+    await app(_scope(path, headers), receive, send)
+    return body
+
+
+def _scope(path: str, headers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
+        "method": "GET", "scheme": "https", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 123), "server": ("localhost", 8443), "root_path": "",
+    }  # fmt: skip
+
+
+def operations_of(app: FastAPI) -> dict[tuple[str, str], str | None]:
+    """Return the permission of every operation under /api/v1, by method and path; None for a public one."""
+    return {
+        (method, str(route.path).removeprefix("/api/v1")): _permission(route.dependant)
+        for route in iter_route_contexts(app.routes)
+        if isinstance(route.original_route, APIRoute) and str(route.path).startswith("/api/v1")
+        for method in sorted(route.methods or ())
+    }
+
+
+def _permission(dependant: Dependant) -> str | None:
+    found: Callable[..., Any] | None
+    for one in dependant.dependencies:
+        found = one.call
+        permission = getattr(found, "permission", None) or _permission(one)
+        if permission is not None:
+            return str(permission)
+    return None
+
+
+def _unheard(_text: str) -> None:
+    """Take no note of what initialising tells people."""

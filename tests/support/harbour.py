@@ -13,7 +13,7 @@ import pyotp
 from playwright.sync_api import Browser
 
 from fleetward.base.layout import DataFolder
-from support.console import PASSWORD, Person, person
+from support.browser import PASSWORD, Person, person
 from support.fleet import FleetDevice
 from support.platform import Platform
 

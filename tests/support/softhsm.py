@@ -1,6 +1,7 @@
 """A SoftHSM token of the test's own."""
 
 import os
+import secrets
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -19,8 +20,12 @@ class Token:
     pin: str
 
 
-def make_token(folder: Path, label: str = "fleetward") -> Token:
-    """Return a fresh token. SoftHSM reads its folder from the environment at load: one folder a process."""
+def make_token(folder: Path) -> Token:
+    """Return a fresh token. SoftHSM reads its folder from the environment at load: one folder a process.
+
+    So all tokens of a test process lie together, and each needs a label of its own.
+    """
+    label = f"fleetward-{secrets.token_hex(4)}"
     module = next((Path(path) for path in _MODULES if Path(path).exists()), None)
     if module is None or shutil.which("softhsm2-util") is None:
         pytest.skip("SoftHSM is not installed")

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from fleetward.base.errors import ConfigError
-from fleetward.base.ids import parse_trust_domain
+from fleetward.base.ids import parse_duration, parse_trust_domain
 from fleetward.base.layout import DataFolder
 
 DEFAULT_PORT_BASE = 8443
@@ -43,6 +43,45 @@ class Media(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_view: str = "10m"
 
 
+class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of operators' sessions: unused, and at all."""
+
+    session_idle: str = "30m"
+    session_absolute: str = "8h"
+
+
+class OidcRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A role everybody in one of the provider's groups holds, in a group of devices or in all."""
+
+    provider_group: str
+    role: str
+    group: str = "*"
+
+
+class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An OpenID provider for single sign-on.
+
+    Attributes:
+        issuer: as the provider writes it, `https://…`.
+        client_secret_file: a file readable by its owner alone.
+        name: what the sign-in page calls it.
+        groups_claim: the claim that lists a person's groups.
+        mfa_amr, mfa_acr: values of these claims that prove two factors; others are stepped up locally.
+        ca_file: the root that signs the provider's certificate; empty: the system's roots.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret_file: str
+    name: str = "Single sign-on"
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    groups_claim: str = "groups"
+    mfa_amr: tuple[str, ...] = ("mfa",)
+    mfa_acr: tuple[str, ...] = ()
+    ca_file: str = ""
+    roles: tuple[OidcRole, ...] = ()
+
+
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of the server.
 
@@ -63,6 +102,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ports: Ports = Ports()
     nats: Nats = Nats()
     media: Media = Media()
+    access: Access = Access()
+    oidc: Oidc | None = None
 
     @property
     def public_name(self) -> str:
@@ -130,6 +171,10 @@ def _check(config: ServerConfig, source: str) -> None:
         raise ConfigError(f"{source}: listen: expected an IP address, found {config.listen!r}") from error
     if not config.host_names:
         raise ConfigError(f"{source}: host_names: expected at least one name, found none")
+    for name in config.access.__struct_fields__:
+        parse_duration(getattr(config.access, name), what=f"{source}: access.{name}")
+    if config.oidc is not None and not config.oidc.issuer.startswith("https://"):
+        raise ConfigError(f"{source}: oidc.issuer: expected https://…, found {config.oidc.issuer[:100]!r}")
     for name in config.ports.__struct_fields__:
         port = getattr(config.ports, name)
         if not 1 <= port <= _MAX_PORT:

@@ -6,7 +6,7 @@ finds what exists and makes only what is missing; it never overwrites a key.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.profiles import (
     SERVER_LIFETIME,
     general_name,
+    sign_cluster_ca,
+    sign_cluster_node,
     sign_issuing_ca,
     sign_root,
     sign_server,
@@ -122,12 +124,37 @@ def ensure_server_certificate(folder: Path, server_ca: CaSigner, names: Sequence
     present = _find_leaf(bundle, server_ca)
     if present is not None and _names_of(present) == wanted and not is_renewal_due(present, now):
         return False
-    key = ec.generate_private_key(ec.SECP256R1())
-    leaf = sign_server(server_ca, key.public_key(), names=names, lifetime=SERVER_LIFETIME, now=now)
-    pems = [one.public_bytes(Encoding.PEM) for one in (leaf, server_ca.certificate, *server_ca.chain)]
-    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_secret(bundle, b"".join([*pems, secret]))
+    write_secret(bundle, issue_listener(server_ca, names, SERVER_LIFETIME, now))
     return True
+
+
+def issue_cluster_node(
+    folder: Path, trust_domain: str, host: str, lifetime: timedelta, now: datetime
+) -> tuple[bytes, bytes]:
+    """Return (PEM of the cluster's own CA, PEM of a new certificate and key for the node `host`).
+
+    The CA is made at the first call; see `sign_cluster_ca`.
+
+    Raises:
+        KeyUnavailableError: its key is lost or unreadable.
+    """
+    path = folder / "ca" / "cluster-ca.crt"
+    ca_key = _ensure_key(folder / "keys" / "cluster-ca.pem", path, NoEncryption(), None)
+    if not path.exists():
+        write_atomically(path, sign_cluster_ca(ca_key, trust_domain, now).public_bytes(Encoding.PEM))
+    ca = load_ca(folder, "cluster-ca")
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = sign_cluster_node(ca, key.public_key(), host=host, lifetime=lifetime, now=now)
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ca.certificate.public_bytes(Encoding.PEM), leaf.public_bytes(Encoding.PEM) + secret
+
+
+def issue_listener(ca: CaSigner, names: Sequence[str], lifetime: timedelta, now: datetime) -> bytes:
+    """Return PEM of a new listener certificate, its chain and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = sign_server(ca, key.public_key(), names=names, lifetime=lifetime, now=now)
+    pems = [one.public_bytes(Encoding.PEM) for one in (leaf, ca.certificate, *ca.chain)]
+    return b"".join([*pems, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())])
 
 
 def is_renewal_due(certificate: x509.Certificate, now: datetime) -> bool:

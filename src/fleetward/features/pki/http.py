@@ -18,6 +18,8 @@ from fleetward.features.pki.service import PkiContext
 
 router = APIRouter(tags=["pki"])
 public_router = APIRouter(tags=["pki"])
+# Public as well, under the API's own prefix.
+api_router = APIRouter(tags=["pki"])
 
 CRL_PATH = "/pki/crl/device-ca.crl"
 OCSP_PATH = "/pki/ocsp"
@@ -88,6 +90,19 @@ def authority(request: Request, name: str) -> Response:
             f"authority {name[:64]}: expected root, device-ca or server-ca, found another name"
         )
     return Response(found.public_bytes(Encoding.DER), media_type=_CERTIFICATE_TYPE)
+
+
+@api_router.get("/pki/ca.pem")
+def root(request: Request) -> Response:
+    """The root certificate, PEM: what clients pin."""
+    pem = _context(request).root.public_bytes(Encoding.PEM)
+    return Response(pem, media_type="application/x-pem-file")
+
+
+# The same for relying parties that know only the API's address.
+api_router.get("/pki/crl")(crl)
+api_router.post("/pki/ocsp")(ocsp_post)
+api_router.get("/pki/ocsp/{encoded:path}")(ocsp_get)
 
 
 @router.get("/pki/authorities")

@@ -84,6 +84,30 @@ def sign_issuing_ca(
     return builder.sign(root_key, hashes.SHA256())
 
 
+def sign_cluster_ca(key: ec.EllipticCurvePrivateKey, trust_domain: str, now: datetime) -> x509.Certificate:
+    """Return the self-signed CA of the message cluster's routes.
+
+    It stands apart from the root: route certificates are for both ends at once, which our issuing CAs' usages
+    forbid, and nothing but the cluster's own servers ever trusts it.
+    """
+    name = _ca_name(trust_domain, "cluster CA")
+    builder = _builder(name, name, key.public_key(), now - BACKDATE, now + ISSUING_LIFETIME)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    return builder.add_extension(_CA_USAGE, critical=True).sign(key, hashes.SHA256())
+
+
+def sign_cluster_node(
+    ca: CaSigner, public_key: ec.EllipticCurvePublicKey, *, host: str, lifetime: timedelta, now: datetime
+) -> x509.Certificate:
+    """Return the certificate by which one server of the cluster knows another, as client and as server."""
+    until = _end(ca.certificate, lifetime, now)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:_MAX_NAME_CHARS])])
+    usages = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+    builder = _leaf(ca, subject, public_key, now - BACKDATE, until, *usages)
+    san = x509.SubjectAlternativeName([general_name(host)])
+    return builder.add_extension(san, critical=False).sign(ca.private_key, hashes.SHA256())
+
+
 def sign_device(
     ca: CaSigner,
     public_key: ec.EllipticCurvePublicKey,
@@ -178,8 +202,7 @@ def _leaf(
     public_key: ec.EllipticCurvePublicKey,
     start: datetime,
     until: datetime,
-    usage: x509.ObjectIdentifier,
-    *,
+    *usages: x509.ObjectIdentifier,
     is_critical: bool = False,
 ) -> x509.CertificateBuilder:
     return (
@@ -187,7 +210,7 @@ def _leaf(
         .add_extension(_authority(ca.certificate), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_LEAF_USAGE, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([usage]), critical=is_critical)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=is_critical)
     )
 
 

@@ -34,14 +34,14 @@ def _named_error(code: str) -> type[errors.FleetwardError]:
 
 
 class Api:
-    """One platform, reached as its operator."""
+    """One platform, reached as its operator; with token None as a stranger."""
 
-    def __init__(self, url: str, token: str, ca_file: Path | None) -> None:
+    def __init__(self, url: str, token: str | None, ca_file: Path | None) -> None:
         context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.url = url.rstrip("/")
         self.ca_file = ca_file
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._pool = urllib3.PoolManager(ssl_context=context, timeout=_TIMEOUT, retries=False)
 
     def get(self, path: str, **query: object) -> Any:
@@ -57,6 +57,9 @@ class Api:
 
     def put(self, path: str, body: object = None) -> Any:
         return self._ask("PUT", path, body=body)
+
+    def delete(self, path: str) -> Any:
+        return self._ask("DELETE", path)
 
     def send(self, path: str, content: bytes, *, content_type: str) -> Any:
         """Post raw bytes, e.g. a shipment manifest."""

@@ -19,8 +19,27 @@ AUTHORIZATION_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """How a nats-server takes part in a cluster.
+
+    Attributes:
+        listen: where other servers of the cluster reach it.
+        routes: `tls://host:port` of the others.
+        certificate: PEM of the route certificate and its key, for both ends of a route.
+        ca_file: PEM of the CA of all route certificates.
+        replicas: copies of what nats-server keeps for MQTT sessions.
+    """
+
+    listen: tuple[str, int]
+    routes: tuple[str, ...]
+    certificate: Path
+    ca_file: Path
+    replicas: int
+
+
+@dataclass(frozen=True)
 class BrokerSettings:
-    """What the nats-server of our own is started with.
+    """What a nats-server is started with.
 
     Attributes:
         folder: its configuration and streams.
@@ -43,6 +62,7 @@ class BrokerSettings:
     is_synced_always: bool = False
     sync_interval_s: int = 10
     server_name: str = "fleetward"
+    cluster: ClusterSettings | None = None
 
     @property
     def config_file(self) -> Path:
@@ -58,7 +78,8 @@ def render_config(settings: BrokerSettings, keys: NatsKeys) -> str:
     platform, system = public_nkey(keys.platform), public_nkey(keys.system)
     tls = f"cert_file: {_quote(settings.certificate)}, key_file: {_quote(settings.private_key)}"
     sync = '"always"' if settings.is_synced_always else f'"{settings.sync_interval_s}s"'
-    return f"""# Written by Fleetward at every start; changes are lost.
+    replicas = 1 if settings.cluster is None else settings.cluster.replicas
+    return f"""# Written by Fleetward; changes are lost.
 server_name: {_quote(settings.server_name)}
 listen: {_quote(_join(settings.nats_listen))}
 pid_file: {_quote(settings.pid_file)}
@@ -77,6 +98,7 @@ jetstream {{
 mqtt {{
   listen: {_quote(_join(settings.mqtt_listen))}
   tls {{ {tls}, ca_file: {_quote(settings.device_ca)}, verify: true, min_version: "1.2", timeout: 5 }}
+  stream_replicas: {replicas}
   ack_wait: "30s"
   max_ack_pending: 100
 }}
@@ -91,6 +113,22 @@ authorization {{
     issuer: "{public_nkey(keys.issuer)}"
     account: {FLEET_ACCOUNT}
     auth_users: [ "{platform}", "{system}" ]
+  }}
+}}
+{_render_cluster(settings.cluster)}"""
+
+
+def _render_cluster(cluster: ClusterSettings | None) -> str:
+    if cluster is None:
+        return ""
+    pem = _quote(cluster.certificate)
+    return f"""cluster {{
+  name: "fleetward"
+  listen: {_quote(_join(cluster.listen))}
+  routes: [{", ".join(_quote(route) for route in cluster.routes)}]
+  tls {{
+    cert_file: {pem}, key_file: {pem}, ca_file: {_quote(cluster.ca_file)}
+    min_version: "1.3", timeout: 5
   }}
 }}
 """

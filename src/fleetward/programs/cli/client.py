@@ -1,26 +1,44 @@
 """Which platform the command line means."""
 
+from pathlib import Path
+
 import click
 
 from fleetward.base.errors import ConfigError
 from fleetward.outside.http.platform import Api, find_platform
+from fleetward.programs.cli import credentials
 
 
 def connect(ctx: click.Context) -> Api:
-    """Return the platform that the command line names by `--data`, or `--server` and `--token`.
+    """Return the platform that the command line names, with the best proof there is.
+
+    `--server` with `--token`, else the sign-in kept for it; `--data`, by its local token; else the platform
+    signed in to last.
 
     Raises:
-        ConfigError: neither is given.
+        ConfigError: none of these.
         UnavailableError: the folder has no running platform.
     """
     settings = ctx.find_root().obj
     if settings["server"]:
-        if not settings["token"]:
-            raise ConfigError("--server: expected a token too, found none", hint="Set FLEETWARD_TOKEN.")
-        return Api(settings["server"], settings["token"], settings["ca_file"])
-    if settings["data"] is None:
+        if settings["token"]:
+            return Api(settings["server"], settings["token"], settings["ca_file"])
+        return _kept(credentials.normalise(settings["server"]), settings["ca_file"])
+    if settings["data"] is not None:
+        return find_platform(settings["data"])
+    return _kept(None, settings["ca_file"])
+
+
+def _kept(server: str | None, ca_file: Path | None) -> Api:
+    found = credentials.find(server)
+    if found is None and server is None:
         raise ConfigError(
             "platform: expected --data DIR or --server URL, found neither",
             hint="Example: fleetward --data ./data device list",
         )
-    return find_platform(settings["data"])
+    if found is None:
+        raise ConfigError(
+            "--server: expected a sign-in or a token too, found neither",
+            hint=f"fleetward --server {server} login, or set FLEETWARD_TOKEN.",
+        )
+    return Api(found.server, found.token, ca_file or found.ca_file)

@@ -8,7 +8,9 @@ import click
 from fleetward.base.errors import ConfigError
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table
+from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
+from fleetward.programs.cli.overview import bulk, firmware, why
+from fleetward.programs.cli.selecting import filter_options, resolve_filter
 
 _LIST_COLUMNS = {
     "id": "Device",
@@ -20,11 +22,16 @@ _LIST_COLUMNS = {
     "state_reason": "Why",
 }
 _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
+_PAGE = 1000
 
 
 @click.group()
 def device() -> None:
     """Devices: add, watch, command, quarantine, revoke."""
+
+
+for _command in (why, firmware, bulk):
+    device.add_command(_command)
 
 
 @device.command()
@@ -75,19 +82,22 @@ def import_manifest(ctx: click.Context, manifest: Path, trust_factory: Path | No
 
 
 @device.command("list")
-@click.option("--model")
-@click.option("--group")
-@click.option("--state")
-@click.option("--search", help="Part of the id.")
+@filter_options
+@click.option(
+    "--sort", help="id, model, group, state, firmware or changed; with '-' before it, the last first."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @json_option
 @click.pass_context
-def list_devices(ctx: click.Context, /, as_json: bool, **filters: str | None) -> None:
+def list_devices(ctx: click.Context, /, limit: int | None, as_json: bool, **given: str | None) -> None:
     """List devices."""
     api = connect(ctx)
+    chosen = resolve_filter(api, given)
     found: list[dict[str, Any]] = []
     after: str | None = ""
-    while after is not None:
-        page = api.get("/devices", after=after, limit=1000, **filters)
+    while after is not None and (limit is None or len(found) < limit):
+        size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        page = api.get("/devices", after=after, limit=size, **chosen)
         found += page["devices"]
         after = page["next_after"]
     if as_json:
@@ -112,17 +122,39 @@ def show(ctx: click.Context, device_id: str, as_json: bool) -> None:
         return
     nested = ("certificates", "appraisals", "presence")
     print_facts({name.replace("_", " "): value for name, value in found.items() if name not in nested})
-    click.echo("\nCertificates")
-    columns = {"serial": "Serial", "not_before": "From", "not_after": "Until", "revoked_at": "Revoked",
-               "revocation_reason": "Why"}  # fmt: skip
-    print_table(found["certificates"], columns, empty="  none yet")
+    _show_certificates(found["certificates"])
     if found["appraisals"]:
-        last = found["appraisals"][0]
-        verdict = click.style("good", fg="green") if last.get("good") else click.style("bad", fg="red")
-        click.echo(f"\nLast appraisal: {verdict}, until {last.get('expires_at')}")
-        for reason in last.get("reasons", []):
-            click.echo(f"  {reason.get('message', reason) if isinstance(reason, dict) else reason}")
-    click.echo(f"\nPresence: {found['presence']}")
+        _show_appraisal(found["appraisals"][0])
+    presence = found["presence"]
+    if presence["since"]:
+        verb = "connected" if presence["connected"] else "disconnected"
+        why = f": {presence['reason']}" if presence["reason"] else ""
+        click.echo(f"\nPresence: {verb} since {show_time(presence['since'])}{why}")
+    else:
+        click.echo("\nPresence: never connected")
+
+
+def _show_certificates(certificates: list[dict[str, Any]]) -> None:
+    click.echo("\nCertificates, newest first")
+    rows = [
+        {
+            "serial": f"{one['serial'][:12]}…",
+            "issued": show_time(one["issued_at"]),
+            "until": show_time(one["not_after"]),
+            "revoked": show_time(one["revoked_at"]) if one["revoked_at"] else "",
+            "why": one["revocation_reason"],
+        }
+        for one in certificates
+    ]
+    columns = {"serial": "Serial", "issued": "Issued", "until": "Until", "revoked": "Revoked", "why": "Why"}
+    print_table(rows, columns, empty="  none yet")
+
+
+def _show_appraisal(last: dict[str, Any]) -> None:
+    verdict = click.style("good", fg="green") if last["good"] else click.style("bad", fg="red")
+    click.echo(f"\nLast appraisal: {verdict}, until {show_time(last['expires_at'])}")
+    for reason in last["reasons"]:
+        click.echo(f"  {reason['message'] if isinstance(reason, dict) else reason}")
 
 
 def _reason_command(verb: str, help_text: str, *, is_required: bool = False) -> None:

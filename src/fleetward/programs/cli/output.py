@@ -32,8 +32,9 @@ def print_table(rows: Sequence[dict[str, Any]], columns: dict[str, str], *, empt
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(columns.values()):
+        # What names the row stays in one piece, to be copied.
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(_cell(row.get(key)) for key in columns))
     Console().print(table)
@@ -45,6 +46,11 @@ def print_facts(facts: dict[str, Any]) -> None:
     for name, value in facts.items():
         if value not in (None, ""):
             click.echo(f"{click.style(name.ljust(width), bold=True)}  {paint(str(value))}")
+
+
+def show_time(rendered: str) -> str:
+    """Return a time of the API, such as `2026-06-01T12:00:00.000Z`, as people read it, in UTC."""
+    return rendered[:19].replace("T", " ")
 
 
 def paint(text: str) -> str:

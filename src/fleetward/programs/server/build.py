@@ -16,8 +16,20 @@ from fleetward.base.db import Database
 from fleetward.base.errors import KeyUnavailableError, UnauthenticatedError
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
-from fleetward.base.web import BodyLimit, Edge, Principal, SecurityHeaders, add_error_handlers
-from fleetward.features.access.service import AdminTokenAuthenticator, read_admin_token
+from fleetward.base.web import (
+    PROBLEMS,
+    BodyLimit,
+    Edge,
+    Principal,
+    SecurityHeaders,
+    add_error_handlers,
+    describe_problems,
+)
+from fleetward.features.access.context import AccessContext
+from fleetward.features.access.http import router as access_router
+from fleetward.features.access.service.authenticating import OperatorAuthenticator
+from fleetward.features.access.service.identifying import Identifier
+from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.attestation import http as attestation_http
 from fleetward.features.audit import events_http
 from fleetward.features.audit import http as audit_http
@@ -31,6 +43,8 @@ from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
 from fleetward.features.messaging import http as messaging_http
 from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.overview import http as overview_http
+from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
 from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
 from fleetward.features.pki.profiles import RevocationUrls
@@ -42,6 +56,7 @@ from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.initialise import blobs_url, database_url
+from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
 
 _MAX_IMAGE_BYTES = 4 * 1024**3
@@ -117,6 +132,7 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
 
 def build_console_app(
     rooms: Rooms,
+    access: AccessContext,
     messaging: MessagingContext,
     media: MediaContext,
     on_authorities: Callable[[list[x509.Certificate]], None],
@@ -127,23 +143,29 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
-    token = read_admin_token(rooms.folder.admin_token)
-    app.state.edge = Edge(rooms.db, AdminTokenAuthenticator(token, rooms.db))
+    app.state.access = access
+    identifier = Identifier(rooms.db, access, read_admin_token(rooms.folder.admin_token))
+    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, access.decider.decide))
     app.state.messaging = messaging
     app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)
+    app.state.overview = OverviewContext(FolderSurveyor(rooms.folder, rooms.config))
     for router in (
+        access_router,
         audit_http.router,
         events_http.router,
         devices_http.router,
         pki_http.router,
+        pki_http.api_router,
         attestation_http.router,
         enrollment_http.router,
         messaging_http.router,
         updates_http.router,
         media_http.router,
+        overview_http.router,
     ):
-        app.include_router(router, prefix="/api/v1")
+        app.include_router(router, prefix="/api/v1", responses=PROBLEMS)
+    describe_problems(app)
     app.include_router(pki_http.public_router)
     app.include_router(media_http.page_router)
     app.router.routes.append(ConsoleRoute())

@@ -15,7 +15,8 @@ from fleetward.base.events import emit
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import new_token
 from fleetward.base.layout import DataFolder
-from fleetward.features.access.service import ensure_admin_token
+from fleetward.features.access.service.keys import ensure_sealer
+from fleetward.features.access.service.local_token import ensure_admin_token
 from fleetward.features.audit import service as audit
 from fleetward.features.pki.ceremony import create_hierarchy
 from fleetward.features.updates.ceremony import create_update_repository
@@ -76,6 +77,7 @@ def initialise(
             folder.path, open_blobs(blobs_url(folder, config)), passphrase=passphrase, now=clock.now()
         )
         ensure_admin_token(folder.admin_token)
+    ensure_sealer(folder.keys)  # folders of earlier releases lack it
     tell("Bringing the database to this release's schema")
     _prepare_database(folder, config, clock, is_first=not is_complete)
     if not is_complete:

@@ -20,6 +20,8 @@ from fleetward.base.files import write_atomically
 from fleetward.base.layout import DataFolder
 from fleetward.base.logging import get_logger
 from fleetward.base.throttle import RefusalThrottle
+from fleetward.features.access.service import breakglass
+from fleetward.features.access.service import cleaning as access_cleaning
 from fleetward.features.attestation import service as attestation
 from fleetward.features.audit import service as audit
 from fleetward.features.enrollment import service as enrollment
@@ -36,6 +38,7 @@ from fleetward.outside.nats.connection import NatsAddress
 from fleetward.outside.nats.credentials import ensure_nats_keys
 from fleetward.outside.nats.ingest import UNPROMISED_HEADERS
 from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, start_messaging
+from fleetward.programs.server.access import build_access, show_setup_link
 from fleetward.programs.server.build import (
     Rooms,
     build_console_app,
@@ -127,7 +130,7 @@ async def _run(
 def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSettings:
     folder, config, ports = rooms.folder, rooms.config, rooms.ports
     if config.nats.urls:
-        address = NatsAddress(config.nats.urls, folder.ca_file)
+        address = NatsAddress(config.nats.urls, folder.ca_file, is_tls_first=True)
         return MessagingSettings(address, None, roles, replicas=config.nats.replicas)
     certificate = folder.tls / "server.pem"
     broker = BrokerSettings(
@@ -136,7 +139,7 @@ def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSetting
         nats_listen=("127.0.0.1", ports.nats),
         certificate=certificate,
         private_key=certificate,
-        device_ca=folder.path / "ca" / "device-chain.pem",
+        device_ca=folder.path / "ca" / "device-ca.crt",
         log_file=folder.logs / "nats.log",
     )
     address = NatsAddress(
@@ -158,7 +161,9 @@ async def _listen(stack: AsyncExitStack, rooms: Rooms, messaging: Messaging) -> 
         add_authorities(devices_tls, found)
 
     media = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
-    console = build_console_app(rooms, messaging_context(messaging.archive), media, on_authorities)
+    access = build_access(rooms.folder, rooms.config, rooms.addresses.console, rooms.clock)
+    show_setup_link(rooms.db, access)
+    console = build_console_app(rooms, access, messaging_context(messaging.archive), media, on_authorities)
     devices = build_devices_app(rooms, media)
     throttle = RefusalThrottle()
     for name, app, port, context in (
@@ -246,11 +251,20 @@ def _start_timers(
             pki.forget_expired(tx)
             attestation.forget_expired(tx)
             enrollment.forget_expired(tx)
+            access_cleaning.forget_expired(tx)
+
+    def end_emergencies() -> None:
+        with rooms.db.read() as tx:
+            if not breakglass.has_expired(tx):
+                return
+        with rooms.db.write("system:access") as tx:
+            breakglass.end_expired(tx)
 
     timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
     if "worker" in roles:
         timers += [
             ("audit-checkpoint", sign_checkpoint, 5.0),
+            ("break-glass", end_emergencies, 10.0),
             ("update-metadata", lambda: refresh_due(rooms.db, rooms.updates), 60.0),
             ("cleaning", forget, 3600.0),
         ]

@@ -1,6 +1,7 @@
 """The smart camera's life on a running platform, from the factory to its first update."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from fleetward.programs.simulator.chip import Chip, ChipMaker, is_chip_available
 from fleetward.programs.simulator.firmware import build_firmware, build_sbom
 from fleetward.programs.simulator.machine import Machine
 from fleetward.programs.simulator.narrator import Narrator
+from fleetward.programs.simulator.viewer import watch_once
 
 DEVICE = "cam-1"
 FIRST, SECOND = "1.0.0", "1.1.0"
@@ -42,11 +44,12 @@ _CERT_LIFETIME, _APPRAISAL_LIFETIME = "1h", "30m"
 
 @dataclass(frozen=True)
 class Place:
-    """Where one simulated device lives, and on which platform."""
+    """Where one simulated device lives, which factory makes it, and on which platform."""
 
     api: Api
     ready: dict[str, str]
     folder: Path
+    factory: Path
     device: str
     model: str
 
@@ -96,7 +99,8 @@ def make_place(data: Path, device: str, model: str) -> Place:
     api = find_platform(data)
     folder = data / "demo" / device
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Place(api, json.loads((data / "ready.json").read_text()), folder, device, model)
+    ready = json.loads((data / "ready.json").read_text())
+    return Place(api, ready, folder, data / "demo" / "factory", device, model)
 
 
 def provision(place: Place, chip: Chip | None, maker: ChipMaker | None) -> None:
@@ -244,6 +248,14 @@ def _live(narrator: Narrator, place: Place, machine: Machine, *, is_tpm: bool) -
         step.result = f"for example {json.dumps(_telemetry(place)[-1]['value'])}"
     with narrator.step("command", "Command") as step:
         step.result = f"ping: {_ping(place)}"
+    if shutil.which("ffmpeg") is not None:
+        with narrator.step("video", "Video") as step:
+            picture = watch_once(place.api, place.device)
+            step.result = (
+                f"{picture.codec} by a single-use ticket, first picture after {picture.after_s:.1f} s"
+            )
+    else:
+        narrator.say("   Video                      left out: ffmpeg is not installed")
     with narrator.step("updated", "Updated by itself") as step:
         publish(place, SECOND)
         wait_until(lambda: _firmware(place) == SECOND, f"firmware {SECOND} confirmed")
@@ -251,7 +263,8 @@ def _live(narrator: Narrator, place: Place, machine: Machine, *, is_tpm: bool) -
 
 
 def _say_what_next(narrator: Narrator, data: Path, place: Place) -> None:
-    command = f"fleetward --data {data}"
+    program = _own_program()
+    command = f"{program} --data {data}"
     narrator.say()
     narrator.say(f"The platform stays up: {place.ready['console']}  (Ctrl-C ends it)")
     narrator.say("Now try, in another terminal:")
@@ -260,11 +273,20 @@ def _say_what_next(narrator: Narrator, data: Path, place: Place) -> None:
         f"{command} device watch {place.device}",
         f"{command} events --follow",
         f"{command} audit verify",
-        f"fleetward demo attack all --data {data}",
+        f"{command} device view {place.device}",
+        f"{program} demo attack all --data {data}",
         f"{command} device quarantine {place.device}",
     ):
         narrator.say(f"  {text}")
     narrator.say()
+
+
+def _own_program() -> str:
+    """Return how people call us: by name where PATH has it, else by path, relative when that is shorter."""
+    if shutil.which("fleetward") is not None:
+        return "fleetward"
+    path = Path(sys.executable).with_name("fleetward")
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _install_first_firmware(place: Place) -> None:
@@ -281,7 +303,7 @@ def _install_first_firmware(place: Place) -> None:
 
 def _ship(place: Place, chip: Chip) -> None:
     """Have the factory name the chip in a shipment, and the platform import it; a known one stays."""
-    factory, manifest = place.folder.parent / "factory", place.folder / "shipment.dsse"
+    factory, manifest = place.factory, place.folder / "shipment.dsse"
     factory.mkdir(mode=0o700, exist_ok=True)
     if not manifest.exists():
         _fleetward(

@@ -37,7 +37,8 @@ class Machine:
         """Use the agent settings in `config`. `tell` hears of boots and reboots, in the machine's thread.
 
         Args:
-            chip: powered; it stays powered when the machine stops, and loses its PCRs at a reboot.
+            chip: powered, for others to ask it while the machine is off; every boot after the first finds its
+                PCRs at zero.
             log: what boot stage, agent and application print; None inherits ours.
             environment: set for them besides our own.
         """
@@ -68,6 +69,8 @@ class Machine:
         """Give it power; it boots in a thread of its own."""
         self._is_on.set()
         self._wake.clear()
+        if self._chip is not None and self.boots:
+            self._chip.power_cycle()
         self._spawn()
         self._thread = threading.Thread(target=self._supervise, name="machine", daemon=True)
         self._thread.start()

@@ -1,0 +1,200 @@
+"""Public routes of sign-in: passkey, password with code, recovery code, command line; and sign-out."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field, SecretStr
+
+from fleetward.base.clock import render_time
+from fleetward.base.db import Database
+from fleetward.base.errors import FleetwardError
+from fleetward.base.web import Db
+from fleetward.features.access.context import AccessContext
+from fleetward.features.access.http.asking import (
+    AnyMe,
+    Ctx,
+    From,
+    drop_cookie,
+    find_session,
+    set_cookie,
+)
+from fleetward.features.access.http.views import MeView, view_me
+from fleetward.features.access.model.identity import Identity, actor_of
+from fleetward.features.access.model.sessions import Session
+from fleetward.features.access.service import device_codes, passkeys, sessions, signing_in, tokens
+from fleetward.features.access.service.sessions import Opened
+
+router = APIRouter(tags=["sign-in"])
+
+Secret = Annotated[SecretStr, Field(max_length=1024)]
+Name = Annotated[str, Field(max_length=64)]
+Ticket = Annotated[str, Field(max_length=4096)]
+
+
+class PasskeyBody(BaseModel):
+    """What the browser's authenticator answered (AuthenticationResponseJSON)."""
+
+    challenge_id: Ticket
+    credential: dict[str, Any] = Field(repr=False)
+
+
+class PasswordBody(BaseModel):
+    name: Name
+    password: Secret
+    totp: Secret
+
+
+class RecoveryBody(BaseModel):
+    name: Name
+    code: Secret
+
+
+class DeviceCodeBody(BaseModel):
+    """What the program that signs in calls itself."""
+
+    client: Annotated[str, Field(max_length=100)] = "fleetward"
+
+
+class DeviceTokenBody(BaseModel):
+    device_code: Secret
+
+
+@dataclass(frozen=True)
+class CeremonyView:
+    """PublicKeyCredential…OptionsJSON for the browser; `challenge_id` comes back with its answer."""
+
+    challenge_id: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OidcOption:
+    name: str
+
+
+@dataclass(frozen=True)
+class SigninOptions:
+    """The ways to sign in that this platform has."""
+
+    passkey: bool
+    password: bool
+    oidc: OidcOption | None
+
+
+@dataclass(frozen=True)
+class DeviceCodeView:
+    """RFC 8628 section 3.2; times in seconds."""
+
+    device_code: str = field(repr=False)
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+@dataclass(frozen=True)
+class CliToken:
+    token: str = field(repr=False)
+    expires_at: str
+    operator: str
+
+
+@router.get("/signin/options")
+def get_options(ctx: Ctx) -> SigninOptions:
+    oidc = None if ctx.sso is None else OidcOption(ctx.sso.name)
+    return SigninOptions(passkey=ctx.can_use_passkeys, password=True, oidc=oidc)
+
+
+@router.post("/signin/passkey/begin")
+def begin_passkey(db: Db, ctx: Ctx) -> CeremonyView:
+    with db.read() as tx:
+        asked = passkeys.begin_assertion(tx, ctx, "signin")
+    return CeremonyView(asked.challenge_id, asked.options)
+
+
+@router.post("/signin/passkey/finish")
+def finish_passkey(
+    request: Request, db: Db, ctx: Ctx, client: From, body: PasskeyBody, response: Response
+) -> MeView:
+    opened = signing_in.sign_in_with_passkey(db, ctx, body.challenge_id, body.credential, client)
+    return welcome(request, db, ctx, opened, response)
+
+
+@router.post("/signin/password")
+def with_password(
+    request: Request, db: Db, ctx: Ctx, client: From, body: PasswordBody, response: Response
+) -> MeView:
+    """Password and code together; every failure answers the same, after the same work."""
+    opened = signing_in.sign_in_with_password(
+        db, ctx, body.name, body.password.get_secret_value(), body.totp.get_secret_value(), client
+    )
+    return welcome(request, db, ctx, opened, response)
+
+
+@router.post("/signin/recovery")
+def with_recovery_code(
+    request: Request, db: Db, ctx: Ctx, client: From, body: RecoveryBody, response: Response
+) -> MeView:
+    """A recovery code opens a session that may only register new factors."""
+    opened = signing_in.sign_in_with_recovery_code(db, ctx, body.name, body.code.get_secret_value(), client)
+    return welcome(request, db, ctx, opened, response)
+
+
+@router.post("/signin/device-code")
+def begin_device_code(db: Db, ctx: Ctx, client: From, body: DeviceCodeBody) -> DeviceCodeView:
+    """Begin the sign-in of a command line (RFC 8628)."""
+    with db.write("system:access") as tx:
+        begun = device_codes.begin(tx, ctx, body.client, client.address)
+    code = begun.code
+    return DeviceCodeView(
+        device_code=begun.device_code,
+        user_code=code.user_code,
+        verification_uri=begun.verification_uri,
+        verification_uri_complete=f"{begun.verification_uri}?code={code.user_code}",
+        expires_in=int((code.expires_at - code.created_at).total_seconds()),
+        interval=code.interval_s,
+    )
+
+
+@router.post("/signin/device-code/token")
+def poll_device_code(db: Db, body: DeviceTokenBody) -> CliToken:
+    """The token, once an operator approved; until then a problem with RFC 8628's code."""
+    with db.write("system:access") as tx:
+        found = device_codes.poll(tx, body.device_code.get_secret_value())
+    if isinstance(found, FleetwardError):
+        raise found
+    return CliToken(found.secret, render_time(found.token.expires_at), found.token.operator)
+
+
+@router.post("/signout", status_code=204)
+def sign_out(db: Db, identity: AnyMe) -> Response:
+    """End this session, or revoke this command line's token."""
+    if identity.operator is not None:
+        with db.write(identity.actor) as tx:
+            if identity.session_id is not None:
+                sessions.end(tx, identity.operator, identity.session_id, why="signed out")
+            elif identity.token_id is not None:
+                tokens.revoke(tx, identity.operator, identity.token_id)
+    answer = Response(status_code=204)
+    drop_cookie(answer)
+    return answer
+
+
+def welcome(request: Request, db: Database, ctx: AccessContext, opened: Opened, response: Response) -> MeView:
+    """Return who has signed in, with the session's cookie; the session the browser had before ends."""
+    previous = find_session(request)
+    if previous is not None and previous.id != opened.session.id:
+        with db.write(actor_of(previous.operator)) as tx:
+            sessions.end(tx, previous.operator, previous.id, why="the browser signed in anew")
+    set_cookie(response, opened)
+    with db.read() as tx:
+        return view_me(tx, ctx, identity_of(opened.session), opened.session, opened.secret)
+
+
+def identity_of(session: Session) -> Identity:
+    return Identity(
+        actor_of(session.operator), session.operator, "session", session.mfa_at, None, session.id,
+        restricted=session.restricted,
+    )  # fmt: skip

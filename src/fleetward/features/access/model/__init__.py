@@ -1,0 +1,1 @@
+"""Pure rules of access: who somebody is and what counts as proof."""

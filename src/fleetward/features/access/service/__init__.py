@@ -1,0 +1,1 @@
+"""Use cases of access, one module a subject; import the module: `from …access.service import grants`."""

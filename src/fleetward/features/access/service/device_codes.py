@@ -1,0 +1,109 @@
+"""Sign-in of a command line through a browser (RFC 8628): begun by a stranger, approved by an operator."""
+
+from dataclasses import dataclass, field
+
+from fleetward.base.db import Tx
+from fleetward.base.errors import FleetwardError, NotFoundError, RateLimitedError
+from fleetward.base.events import Severity, emit
+from fleetward.base.ids import new_id
+from fleetward.features.access import store
+from fleetward.features.access.context import AccessContext
+from fleetward.features.access.model.device_codes import (
+    INTERVAL_S,
+    LIFETIME,
+    SLOW_DOWN_S,
+    CodeState,
+    DeviceCode,
+    ExpiredCodeError,
+    SlowDownError,
+    judge_poll,
+    new_user_code,
+    parse_user_code,
+)
+from fleetward.features.access.model.secrets import hash_secret, new_secret
+from fleetward.features.access.service import tokens
+from fleetward.features.access.service.tokens import NewToken
+from fleetward.features.access.store.operators import OperatorState
+from fleetward.features.audit import service as audit
+
+# Strangers may begin sign-ins; these bound the rows they can make.
+_MAX_PENDING_OF_ADDRESS = 10
+_MAX_PENDING = 500
+_MAX_CLIENT_CHARS = 100
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the command line shows and keeps."""
+
+    device_code: str = field(repr=False)
+    code: DeviceCode
+    verification_uri: str
+
+
+def begin(tx: Tx, ctx: AccessContext, client: str, address: str) -> Begun:
+    """Begin a sign-in for a program that calls itself `client`. Raises RateLimitedError: too many begun."""
+    if (
+        store.device_codes.count_pending(tx, address) >= _MAX_PENDING_OF_ADDRESS
+        or store.device_codes.count_pending(tx) >= _MAX_PENDING
+    ):
+        raise RateLimitedError(
+            "sign-in: expected fewer begun and unanswered, found too many", retry_after_s=60
+        )
+    printable = "".join(letter for letter in client if letter.isprintable())[:_MAX_CLIENT_CHARS].strip()
+    code = DeviceCode(
+        id=new_id("dev"),
+        user_code=new_user_code(),
+        client=printable or "a program",
+        address=address,
+        state=CodeState.PENDING,
+        operator=None,
+        created_at=tx.now,
+        expires_at=tx.now + LIFETIME,
+        interval_s=INTERVAL_S,
+        polled_at=None,
+    )
+    device_code = new_secret()
+    store.device_codes.insert(tx, code, hash_secret(device_code))
+    return Begun(device_code, code, f"{ctx.console}/activate")
+
+
+def poll(tx: Tx, device_code: str) -> NewToken | FleetwardError:
+    """Return the token once approved, else the error to answer with; the poll itself is remembered."""
+    code = store.device_codes.find_by_hash(tx, hash_secret(device_code))
+    error = judge_poll(code, tx.now)
+    if error is not None and code is not None:
+        slower = SLOW_DOWN_S if isinstance(error, SlowDownError) else 0
+        store.device_codes.mark_polled(tx, code.id, code.interval_s + slower)
+    if error is not None or code is None or code.operator is None:
+        return error or ExpiredCodeError("device_code: expected an operator's answer, found none")
+    owner = store.operators.find(tx, code.operator)
+    if owner is None or owner.state is not OperatorState.ACTIVE:
+        return ExpiredCodeError("device_code: expected an active operator, found none")
+    if not store.device_codes.update_state(tx, code.id, CodeState.APPROVED, CodeState.REDEEMED):
+        return ExpiredCodeError("device_code: expected one in progress, found it used")
+    return tokens.create_for_cli(tx, code.operator, code.client)
+
+
+def get_pending(tx: Tx, user_code: str) -> DeviceCode:
+    """Return the sign-in a person was asked to compare. Raises NotFoundError."""
+    found = store.device_codes.find_pending(tx, parse_user_code(user_code))
+    if found is None:
+        raise NotFoundError(
+            "code: expected a sign-in that waits for an answer, found none",
+            hint="Codes live ten minutes. Start again: fleetward login",
+        )
+    return found
+
+
+def answer(tx: Tx, operator: str, user_code: str, *, is_approved: bool) -> None:
+    """Approve or deny a sign-in in an operator's name. Raises NotFoundError."""
+    code = get_pending(tx, user_code)
+    state = CodeState.APPROVED if is_approved else CodeState.DENIED
+    if not store.device_codes.update_state(tx, code.id, CodeState.PENDING, state, operator=operator):
+        raise NotFoundError("code: expected a sign-in that waits for an answer, found it answered")
+    facts = {"client": code.client, "address": code.address}
+    action = "access.command_line_approved" if is_approved else "access.command_line_denied"
+    audit.append(tx, action, f"operator:{operator}", **facts)
+    emit(tx, action, f"{operator} {state.value} the sign-in of {code.client}.",
+         severity=Severity.NOTICE, operator=operator, **facts)  # fmt: skip

@@ -1,0 +1,192 @@
+"""From the setup link that `fleetward up` prints to a command line that is signed in, over real HTTPS."""
+
+import json
+import os
+import re
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support.authenticator import SoftAuthenticator
+from support.platform import Platform, running_platform
+
+
+@dataclass
+class Person:
+    """A browser at the console's address, with its authenticator."""
+
+    platform: Platform
+    http: httpx.Client
+    authenticator: SoftAuthenticator
+    csrf: str = ""
+
+    def post(self, path: str, body: object = None, status: int = 200) -> Any:
+        headers = {"Origin": self.platform.ready["console"], "X-Fleetward-CSRF": self.csrf}
+        answer = self.http.post(f"/api/v1{path}", json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        found = answer.json() if answer.content else {}
+        self.csrf = found.get("csrf", self.csrf) if isinstance(found, dict) else self.csrf
+        return found
+
+    def accept(self, link: str, name: str = "") -> Any:
+        """Follow a setup link or invitation to a passkey; return what was shown once."""
+        page, _, token = link.partition("#")
+        kind = "/setup" if page.endswith("/setup") else "/signin/invitation"
+        who = {"token": token, "name": name} if name else {"token": token}
+        offer = self.post(f"{kind}/begin", who)
+        passkey = self.authenticator.create(offer["webauthn"])
+        return self.post(f"{kind}/finish", {**who, "passkey": passkey}, 201)
+
+
+@dataclass
+class CommandLine:
+    """`fleetward` of one user, elsewhere: it has no data folder."""
+
+    platform: Platform
+    home: Path
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("FLEETWARD_")}
+        return {**clean, "XDG_CONFIG_HOME": str(self.home), **self.more}
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "fleetward", *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=self.environment, timeout=60, check=False
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def run_json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def log_in(self, approver: Person) -> Any:
+        """Run `fleetward login` while somebody approves it in their browser."""
+        command = [
+            sys.executable, "-m", "fleetward", "--server", self.platform.ready["console"],
+            "--ca-file", str(self.platform.ca_file), "login", "--json",
+        ]  # fmt: skip
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
+        ) as process:
+            assert process.stderr is not None
+            shown = json.loads(process.stderr.readline())
+            assert "device_code" not in shown
+            approver.post(f"/device-codes/{shown['user_code']}/approve", status=204)
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        return json.loads(out)
+
+
+@contextmanager
+def person(platform: Platform) -> Iterator[Person]:
+    """Yield a person's browser, signed in to nothing yet."""
+    console = platform.ready["console"]
+    context = ssl.create_default_context(cafile=str(platform.ca_file))
+    with httpx.Client(base_url=console, verify=context) as http:
+        yield Person(platform, http, SoftAuthenticator(console))
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with running_platform(tmp_path_factory.mktemp("access")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ada(platform: Platform) -> Iterator[Person]:
+    with person(platform) as found:
+        link = re.search(r"https://\S+/setup#\S+", platform.log.read_text())
+        assert link is not None, platform.log.read_text()
+        assert len(found.accept(link[0], "ada")["recovery_codes"]) == 10
+        yield found
+
+
+@pytest.fixture
+def line(platform: Platform, tmp_path: Path) -> CommandLine:
+    return CommandLine(platform, tmp_path / "config")
+
+
+def test_the_printed_link_makes_the_first_operator_and_is_void_after(platform: Platform, ada: Person) -> None:
+    assert ada.http.get("/api/v1/setup").json() == {"open": False}
+    failed = platform.run("operator", "setup-link", check=False)
+    assert failed.returncode == 1
+    assert "expected no operator yet" in failed.stderr
+    assert [one["name"] for one in platform.run_json("operator", "list")] == ["ada"]
+
+
+def test_a_command_line_signs_in_acts_and_signs_out(line: CommandLine, ada: Person) -> None:
+    assert line.log_in(ada)["operator"] == "ada"
+    token_file = next(line.home.glob("fleetward/*/token.json"))
+    assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(token_file.parent.stat().st_mode) == 0o700
+    me = line.run_json("whoami")
+    assert (me["name"], me["via"]) == ("ada", "token")
+    assert line.run_json("device", "list") == []
+    made = line.run_json("token", "create", "ci", "--scope", "device.read", "--expires-in", "1d")
+    assert made["token"].startswith("fwt_")
+    assert [one["name"] for one in line.run_json("token", "list")] == ["ci", me_client(line)]
+    program = CommandLine(line.platform, line.home.parent / "other", {"FLEETWARD_TOKEN": made["token"]})
+    where = ("--server", line.platform.ready["console"], "--ca-file", str(line.platform.ca_file))
+    assert program.run_json(*where, "device", "list") == []
+    refused = program.run(*where, "model", "list", check=False)
+    assert refused.returncode == 1
+    assert line.run_json("token", "revoke", made["id"]) == {"id": made["id"], "revoked": True}
+    assert program.run(*where, "device", "list", check=False).returncode == 1
+    assert line.run_json("logout")["signed_out"] is True
+    assert not token_file.exists()
+    assert "found neither" in line.run("whoami", check=False).stderr
+
+
+def me_client(line: CommandLine) -> str:
+    """Return what the signed-in command line is called: it names user and machine."""
+    return next(str(one["name"]) for one in line.run_json("token", "list") if one["kind"] == "cli")
+
+
+def test_people_are_invited_and_disabled_by_command_line(line: CommandLine, ada: Person) -> None:
+    line.log_in(ada)
+    invited = line.run_json("operator", "invite", "bob", "--role", "viewer@lab", "--display-name", "Bob")
+    with person(line.platform) as bob:
+        bob.accept(invited["link"])
+        assert bob.http.get("/api/v1/me").json()["display_name"] == "Bob"
+        assert line.run_json("operator", "disable", "bob", "--reason", "left")["state"] == "disabled"
+        assert bob.http.get("/api/v1/me").status_code == 401
+    assert line.run_json("operator", "enable", "bob")["state"] == "active"
+    assert "viewer@lab" in line.run("operator", "list").stdout
+    link = line.run_json("operator", "recover", "bob")["link"]
+    assert "/invitation#" in link
+
+
+def test_a_token_file_open_to_others_is_refused(line: CommandLine, ada: Person) -> None:
+    line.log_in(ada)
+    token_file = next(line.home.glob("fleetward/*/token.json"))
+    token_file.chmod(0o644)
+    failed = line.run("whoami", check=False)
+    assert failed.returncode == 1
+    assert "chmod 600" in failed.stderr
+
+
+def test_a_password_on_the_command_line_does_not_exist(line: CommandLine) -> None:
+    for command in ("login", "operator", "token"):
+        assert "password" not in line.run(command, "--help").stdout.lower().replace(
+            "no password is typed", ""
+        )
+
+
+def test_no_secret_is_in_the_platforms_log(platform: Platform, ada: Person, line: CommandLine) -> None:
+    line.log_in(ada)
+    token = json.loads(next(line.home.glob("fleetward/*/token.json")).read_text())["token"]
+    log = platform.log.read_text()
+    for secret in (token, ada.csrf, *ada.http.cookies.values()):
+        assert secret not in log
