@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from fleetward.base.errors import ConfigError
+from fleetward.base.errors import ConfigError, InvalidInputError
 from fleetward.base.ids import parse_duration, parse_trust_domain
 from fleetward.base.layout import DataFolder
 
@@ -171,8 +171,11 @@ def _check(config: ServerConfig, source: str) -> None:
         raise ConfigError(f"{source}: listen: expected an IP address, found {config.listen!r}") from error
     if not config.host_names:
         raise ConfigError(f"{source}: host_names: expected at least one name, found none")
-    for name in config.access.__struct_fields__:
-        parse_duration(getattr(config.access, name), what=f"{source}: access.{name}")
+    try:
+        for name in config.access.__struct_fields__:
+            parse_duration(getattr(config.access, name), what=f"{source}: access.{name}")
+    except InvalidInputError as error:
+        raise ConfigError(error.message) from error
     if config.oidc is not None and not config.oidc.issuer.startswith("https://"):
         raise ConfigError(f"{source}: oidc.issuer: expected https://…, found {config.oidc.issuer[:100]!r}")
     for name in config.ports.__struct_fields__:

@@ -109,6 +109,8 @@ def finish_setup(
 ) -> SignedUp:
     """Create the first operator, administrator of all groups, and sign them in. Raises as `begin_setup`."""
     link = _find_setup(tx, token)
+    if link.operator != name:
+        raise InvalidInputError("name: expected the one the factors were offered to, found another")
     _use(tx, link)
     operator = operators.create(tx, parse_operator_name(name), display_name, OperatorState.ACTIVE)
     grants.give(tx, operator.name, Role.ADMINISTRATOR, ALL_GROUPS)
@@ -166,7 +168,7 @@ def _offer(tx: Tx, ctx: AccessContext, link: Link, name: str, display_name: str)
     found = store.operators.find(tx, name)
     webauthn_id = operators.webauthn_id_for(name) if found is None else found.webauthn_id
     challenge, options = passkeys.registration_options(tx, ctx, name, display_name, webauthn_id)
-    store.links.offer(tx, link.id, challenge, factors.seal_totp(ctx, totp.secret))
+    store.links.offer(tx, link.id, name, challenge, factors.seal_totp(ctx, totp.secret))
     return Offer(name, display_name, options if ctx.can_use_passkeys else None, totp)
 
 
