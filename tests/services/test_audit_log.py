@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from fleetward.base.db import Database
 from fleetward.base.events import list_events
@@ -29,11 +28,11 @@ def kinds(rig: AuditRig) -> list[str]:
 
 
 def test_an_untouched_log_verifies_with_its_witness(rig: AuditRig) -> None:
-    rig.append(600, checkpoint_every=100)
+    rig.append(300, checkpoint_every=100)
     with rig.db.read() as tx:
         tree = service.verify(tx, rig.notary.public_key, witnessed=rig.witness.read())
-        assert (tree.size, len(store.all_nodes(tx))) == (600, 2)
-    assert len(rig.witness.read()) == 6
+        assert (tree.size, len(store.all_nodes(tx))) == (300, 1)
+    assert len(rig.witness.read()) == 3
 
 
 def test_an_empty_log_verifies(rig: AuditRig) -> None:
@@ -135,10 +134,3 @@ def test_a_long_witness_gives_its_last_note(tmp_path: Path) -> None:
     for number in range(100):
         witness.append(f"{number}\n" + "x" * 700)
     assert (witness.find_last() or "").startswith("99\n")
-
-
-def test_the_database_holds_what_the_proofs_read(rig: AuditRig) -> None:
-    rig.append(300)
-    with rig.db.read() as tx:
-        count = tx.conn.execute(sa.select(sa.func.count()).select_from(store.nodes)).scalar_one()
-    assert count == 1

@@ -4,8 +4,10 @@ The log: fourteen entries, checkpoints at 4, 8 and 12, so that two lie behind th
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,20 +19,40 @@ from fleetward.base.layout import DataFolder
 from fleetward.features.audit import service, store
 from fleetward.features.audit.model.entry import AuditTamperedError, Entry, render_entry
 from fleetward.features.audit.model.tree import Tree, hash_leaf
+from fleetward.migrations.runner import migrate
 from fleetward.outside.auditing.folder import verify_folder
 from support.audit import AuditRig
 from support.clock import ManualClock
+from support.postgres import postgres_database
 
 SIZE = 14
+DELETE = "DELETE FROM audit_entries WHERE {}"
+NOTE = "UPDATE audit_checkpoints SET note = {} WHERE size = {}"
 ENTRY = "UPDATE audit_entries SET {} WHERE sequence = {}"
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[AuditRig, Callable[[], None]]]:
+    """The log, written once; what puts it back after a test has spoilt it."""
+    folder, clock = tmp_path_factory.mktemp("log"), ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
+    with ExitStack() as stack:
+        url = f"sqlite:///{folder / 'fleetward.sqlite3'}"
+        if request.param == "postgresql":
+            url = stack.enter_context(postgres_database(request.config))
+        made = AuditRig(Database(url, clock), folder, clock)
+        stack.callback(lambda: made.db.close())  # noqa: PLW0108 - a restart replaces it
+        migrate(made.db)
+        made.append(SIZE, checkpoint_every=4)
+        yield made, made.save()
+
+
 @pytest.fixture
-def rig(db: Database, tmp_path: Path, clock: ManualClock) -> Iterator[AuditRig]:
-    made = AuditRig(db, tmp_path, clock)
-    made.append(SIZE, checkpoint_every=4)
-    yield made
-    made.db.close()
+def rig(filled: tuple[AuditRig, Callable[[], None]]) -> AuditRig:
+    made, restore = filled
+    restore()
+    return made
 
 
 def verify(rig: AuditRig, *, witnessed: bool = False) -> Tree:
@@ -79,7 +101,7 @@ def each_entry(name: str, change: str) -> list[Case]:
 
 
 def deleting(name: str, where: str, entry: int) -> Case:
-    return Case(name, ("DELETE FROM audit_entries WHERE " + where,), entry=entry)
+    return Case(name, (DELETE.format(where),), entry=entry)
 
 
 CASES = [
@@ -116,10 +138,7 @@ CASES = [
     Case("checkpoint-note-said", ("UPDATE audit_checkpoints SET note = replace(note, '12', '13')",)),
     Case(
         "checkpoint-notes-swapped",
-        (
-            "UPDATE audit_checkpoints SET note = "
-            "(SELECT note FROM audit_checkpoints WHERE size = 8) WHERE size = 4",
-        ),
+        (NOTE.format("(SELECT note FROM audit_checkpoints WHERE size = 8)", 4),),
         checkpoint=4,
     ),
     Case("first-checkpoint-deleted", ("DELETE FROM audit_checkpoints WHERE size = 4",), checkpoint=4),

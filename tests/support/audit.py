@@ -1,5 +1,6 @@
 """A log with its own notary, on either database."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleetward.base.db import Database
-from fleetward.features.audit import service
+from fleetward.base.events import events_table
+from fleetward.features.audit import service, store
 from fleetward.features.audit.service import Keeper, LogNotary
 from fleetward.outside.auditing.witness import FileWitness
 from support.clock import ManualClock
@@ -39,6 +41,27 @@ class AuditRig:
             for statement in statements:
                 named = {name: value for name, value in values.items() if f":{name}" in statement}
                 conn.execute(sa.text(statement), named)
+
+    def save(self) -> Callable[[], None]:
+        """Return what puts tables and witness back to what they hold now, and starts the platform anew."""
+        tables = [store.entries, store.head, store.checkpoints, store.nodes, events_table]
+        with self.db.engine.connect() as conn:
+            rows = [[dict(row) for row in conn.execute(table.select()).mappings()] for table in tables]
+        notes, now = self.witness.read(), self.clock.now()
+
+        def restore() -> None:
+            self.clock.advance(now - self.clock.now())
+            self.witness.path.unlink()
+            for note in notes:
+                self.witness.append(note)
+            with self.db.engine.begin() as conn:
+                for table, saved in zip(tables, rows, strict=True):
+                    conn.execute(table.delete())
+                    if saved:
+                        conn.execute(table.insert(), saved)
+            self.start()
+
+        return restore
 
     def rewrite(self, key: Ed25519PrivateKey, *, count: int, checkpoint_every: int) -> None:
         """Play who replaces the whole log, its checkpoints and its head, signed with `key`."""

@@ -19,12 +19,12 @@ class FileWitness:
     """Notes in a file. A line that a power cut tore has no closing quote, and is passed over."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def find_last(self) -> str | None:
         """Return the note appended last, None before the first. Raises UnavailableError."""
         try:
-            with self._path.open("rb") as file:
+            with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _TAIL_BYTES))
                 lines = file.read().split(b"\n")
@@ -40,8 +40,8 @@ class FileWitness:
     def append(self, note: str) -> None:
         """Keep a note for good; it is on disk when this returns. Raises UnavailableError."""
         try:
-            is_new = not self._path.exists()
-            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            is_new = not self.path.exists()
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
                 is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -52,14 +52,14 @@ class FileWitness:
             finally:
                 os.close(descriptor)
             if is_new:
-                sync_folder(self._path.parent)
+                sync_folder(self.path.parent)
         except OSError as error:
             raise self._unavailable("writable", error) from error
 
     def read(self) -> list[str]:
         """Return all notes, oldest first. Raises UnavailableError."""
         try:
-            return self._parse(self._path.read_bytes().split(b"\n"))
+            return self._parse(self.path.read_bytes().split(b"\n"))
         except OSError as error:
             raise self._unavailable("readable", error) from error
 
@@ -68,11 +68,11 @@ class FileWitness:
             return [str(json.loads(line)) for line in lines if line.endswith(b'"') and len(line) > 1]
         except ValueError as error:
             raise UnavailableError(
-                f"audit witness {self._path}: expected a note a line, found something else"
+                f"audit witness {self.path}: expected a note a line, found something else"
             ) from error
 
     def _unavailable(self, wanted: str, error: OSError) -> UnavailableError:
         return UnavailableError(
-            f"audit witness {self._path}: expected it {wanted}, found: {error.strerror}",
+            f"audit witness {self.path}: expected it {wanted}, found: {error.strerror}",
             hint="No checkpoint is kept until it is; see audit.witness in fleetward.toml.",
         )

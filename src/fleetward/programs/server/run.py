@@ -21,6 +21,7 @@ from fleetward.base.layout import DataFolder
 from fleetward.base.logging import get_logger
 from fleetward.base.throttle import RefusalThrottle
 from fleetward.features.attestation import service as attestation
+from fleetward.features.audit import service as audit
 from fleetward.features.audit.service import Keeper
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.pki import service as pki
@@ -268,7 +269,11 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
 def _renew_certificates(rooms: Rooms) -> bool:
     path, now = rooms.folder.path, rooms.clock.now()
     ensure_time_signer(path, rooms.pki.server_ca, rooms.config.trust_domain, now)
-    return ensure_server_certificate(path, rooms.pki.server_ca, rooms.config.host_names, now)
+    if not ensure_server_certificate(path, rooms.pki.server_ca, rooms.config.host_names, now):
+        return False
+    with rooms.db.write("system:certificates") as tx:
+        audit.append(tx, "server_certificate.renewed", f"platform:{rooms.config.trust_domain}")
+    return True
 
 
 def _ready(rooms: Rooms) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.audit.model.entry import AuditTamperedError, to_micros
@@ -37,16 +37,20 @@ class Checkpoint:
     note: str
 
 
-def sign_checkpoint(
-    tree: Tree, origin: str, key: Ed25519PrivateKey, *, at: datetime, previous: int
-) -> Checkpoint:
-    """Return a signed note that states `tree`."""
-    at_us = to_micros(at)
+def render_body(tree: Tree, origin: str, *, at: datetime, previous: int) -> str:
+    """Return the text that is signed to state `tree`."""
     root = base64.b64encode(tree.root).decode()
-    body = f"{origin}\n{tree.size}\n{root}\nat_us {at_us}\nprevious {previous}\n"
-    signature = base64.b64encode(_key_hash(origin, key.public_key()) + key.sign(body.encode())).decode()
-    note = f"{body}\n\u2014 {origin} {signature}\n"
-    return Checkpoint(origin, tree.size, tree.root, at_us, previous, note)
+    return f"{origin}\n{tree.size}\n{root}\nat_us {to_micros(at)}\nprevious {previous}\n"
+
+
+def render_note(body: str, origin: str, key_hash: bytes, signature: bytes) -> str:
+    """Return the signed note of a body and its Ed25519 signature."""
+    return f"{body}\n\u2014 {origin} {base64.b64encode(key_hash + signature).decode()}\n"
+
+
+def hash_key(origin: str, key: Ed25519PublicKey) -> bytes:
+    """Return the four bytes that name a key in a note."""
+    return hashlib.sha256(origin.encode() + b"\n" + _ED25519 + key.public_bytes_raw()).digest()[:4]
 
 
 def parse_checkpoint(note: str) -> Checkpoint:
@@ -82,7 +86,7 @@ def verify_checkpoint(note: str, key: Ed25519PublicKey) -> Checkpoint:
     # The encoded text must be the only one for these bytes: base64 has spare bits, and a note none.
     is_ours = note == f"{body}\n\n\u2014 {checkpoint.origin} {base64.b64encode(raw).decode()}\n"
     is_ours = is_ours and mark == "\u2014" and name == checkpoint.origin
-    is_ours = is_ours and raw[:4] == _key_hash(checkpoint.origin, key)
+    is_ours = is_ours and raw[:4] == hash_key(checkpoint.origin, key)
     try:
         key.verify(raw[4:], f"{body}\n".encode())
     except InvalidSignature:
@@ -101,7 +105,3 @@ def _parse_extensions(lines: list[str]) -> tuple[int | None, int | None]:
         return None, None
     at_line, previous_line = lines
     return int(at_line.removeprefix("at_us ")), int(previous_line.removeprefix("previous "))
-
-
-def _key_hash(origin: str, key: Ed25519PublicKey) -> bytes:
-    return hashlib.sha256(origin.encode() + b"\n" + _ED25519 + key.public_bytes_raw()).digest()[:4]

@@ -6,15 +6,17 @@ from datetime import datetime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fleetward.base.db import Database, Tx
-from fleetward.base.errors import InvalidInputError, UnavailableError
+from fleetward.base.errors import UnavailableError
 from fleetward.base.events import Severity, emit
 from fleetward.features.audit import store
 from fleetward.features.audit.model.entry import AuditTamperedError
 from fleetward.features.audit.model.log import Head
 from fleetward.features.audit.model.notes import (
     Checkpoint,
+    hash_key,
     parse_checkpoint,
-    sign_checkpoint,
+    render_body,
+    render_note,
     verify_checkpoint,
 )
 from fleetward.features.audit.model.tree import Tree, root_of
@@ -26,26 +28,26 @@ class LogNotary:
 
     def __init__(self, key: Ed25519PrivateKey, origin: str) -> None:
         self._key = key
+        self._key_hash = hash_key(origin, key.public_key())
         self.origin = origin
-        self._signed = ""  # the last note: known to be ours, and the one asked for nearly always
-
-    @property
-    def public_key(self) -> Ed25519PublicKey:
-        return self._key.public_key()
+        self.public_key: Ed25519PublicKey = key.public_key()
+        # The last note and what it states: known to be ours, and the one asked for nearly always.
+        self._signed: tuple[str, int, tuple[bytes, ...]] = ("", 0, ())
 
     def seal(self, size: int, peaks: tuple[bytes, ...], *, at: datetime, previous: int) -> str:
         """Return a signed note that states the log."""
-        note = sign_checkpoint(Tree(size, peaks), self.origin, self._key, at=at, previous=previous).note
-        self._signed = note
+        body = render_body(Tree(size, peaks), self.origin, at=at, previous=previous)
+        note = render_note(body, self.origin, self._key_hash, self._key.sign(body.encode()))
+        self._signed = (note, size, peaks)
         return note
 
     def is_sealed(self, note: str, size: int, peaks: tuple[bytes, ...]) -> bool:
         """Say whether `note` is ours and states this log."""
+        if (note, size, peaks) == self._signed:
+            return True
         try:
-            found = (
-                parse_checkpoint(note) if note == self._signed else verify_checkpoint(note, self.public_key)
-            )
-        except (AuditTamperedError, InvalidInputError):
+            found = verify_checkpoint(note, self.public_key)
+        except AuditTamperedError:
             return False
         return (found.size, found.root) == (size, Tree(size, peaks).root)
 
