@@ -1,6 +1,9 @@
 """An untouched log verifies, goes on, and is found by who, what and when."""
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,6 +50,27 @@ def test_an_unchanged_log_gets_no_second_checkpoint(rig: AuditRig) -> None:
     rig.start()
     assert rig.keeper.keep() is None
     assert len(rig.witness.read()) == 1
+
+
+def test_a_log_that_grows_while_it_is_read_verifies(rig: AuditRig) -> None:
+    rig.append(20)
+    stopped = threading.Event()
+
+    def grow() -> None:
+        while not stopped.is_set():
+            rig.append(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        growing = pool.submit(grow)
+        try:
+            for _ in range(20):
+                with rig.db.read() as tx:
+                    head = service.read_head(tx)
+                    time.sleep(0.02)
+                    assert service.verify(tx, rig.notary.public_key) == head.tree
+        finally:
+            stopped.set()
+        growing.result()
 
 
 def test_several_entries_of_one_transaction_are_all_sealed(rig: AuditRig) -> None:

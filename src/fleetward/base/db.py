@@ -126,6 +126,8 @@ class Database:
         try:
             with self.engine.connect() as raw:
                 conn = raw.execution_options(fleetward_write=is_write)
+                if not is_write and not self.is_sqlite:
+                    conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
                 with conn.begin():
                     yield conn
         except sa.exc.OperationalError as error:

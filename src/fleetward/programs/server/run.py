@@ -251,7 +251,7 @@ def _start_timers(
     timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
     if "worker" in roles:
         timers += [
-            ("audit-checkpoint", keeper.keep, 1.0),
+            ("audit-checkpoint", keeper.keep, 5.0),
             ("update-metadata", lambda: refresh_due(rooms.db, rooms.updates), 60.0),
             ("cleaning", forget, 3600.0),
         ]
