@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleetward.base.db import Database
+from fleetward.base.errors import KeyUnavailableError
 from fleetward.base.events import list_events
 from fleetward.features.audit import service, store
 from fleetward.features.audit.service import Keeper
@@ -108,6 +109,14 @@ def test_a_log_written_before_heads_were_signed_is_adopted(rig: AuditRig, db: Da
     rig.append(2, checkpoint_every=5)
     with rig.db.read() as tx:
         assert service.verify(tx, rig.notary.public_key).size == 5
+
+
+def test_a_sealed_log_takes_no_entry_without_its_key(rig: AuditRig, db: Database) -> None:
+    rig.append(1)
+    with pytest.raises(KeyUnavailableError), db.write("operator:alice") as tx:
+        service.append(tx, "device.registered", "device:d1")
+    with rig.db.read() as tx:
+        assert service.verify(tx, rig.notary.public_key).size == 1
 
 
 def test_entries_are_found_by_actor_device_action_and_time(rig: AuditRig) -> None:

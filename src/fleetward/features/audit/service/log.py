@@ -7,6 +7,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fleetward.base.db import Tx
+from fleetward.base.errors import KeyUnavailableError
 from fleetward.features.audit import store
 from fleetward.features.audit.model.entry import Entry, render_entry
 from fleetward.features.audit.model.log import Head, Statements, verify_kept, verify_log
@@ -20,6 +21,9 @@ def append(tx: Tx, action: str, subject: str, **details: Any) -> int:
         action: `<noun>.<past participle>`, e.g. `device.revoked`.
         subject: what changed, e.g. `device:cam-1`.
         details: JSON values; never a secret.
+
+    Raises:
+        KeyUnavailableError: the log is sealed, and the database was opened without its notary.
     """
     head = store.lock_head(tx)
     entry = Entry(head.tree.size, tx.now, tx.actor, action, subject, details)
@@ -70,8 +74,10 @@ def _seal(tx: Tx, head: Head, grown: Tree) -> str:
     The change itself goes on: who alters the log must not thereby stop a revocation. The note that no
     longer fits is the proof, and the keeper tells of it.
     """
-    if tx.notary is None or (
-        head.tree.size and not tx.notary.is_sealed(head.note, head.tree.size, head.tree.peaks)
-    ):
+    if tx.notary is None:
+        if head.note:
+            raise KeyUnavailableError("audit log: expected its key to seal the entry, found none")
+        return ""
+    if head.tree.size and not tx.notary.is_sealed(head.note, head.tree.size, head.tree.peaks):
         return head.note
     return tx.notary.seal(grown.size, grown.peaks, at=tx.now, previous=head.kept)
