@@ -270,6 +270,7 @@ def test_a_proof_of_an_entry_comes_with_its_signed_note(house: House) -> None:
         ("/audit/proof/consistency?from=5&to=2", 404),
         ("/audit/proof/consistency", 400),
         ("/audit/entries?since=yesterday", 400),
+        ("/audit/entries?actor=%00", 400),
         ("/audit/entries?after=99999999999999999999", 400),
     ],
 )

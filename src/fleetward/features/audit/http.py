@@ -16,6 +16,8 @@ from fleetward.features.audit.service import LogNotary
 router = APIRouter(tags=["audit"])
 _MAX_PAGE = 5000
 _MAX_SIZE = 2**53
+# PostgreSQL takes no NUL in a text.
+Text = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
 Size = Annotated[int, Query(ge=0, le=_MAX_SIZE)]
 
 
@@ -110,10 +112,10 @@ def search(
     _principal: Annotated[Principal, requires("audit.read")],
     after: Annotated[int, Query(ge=-1, le=_MAX_SIZE)] = -1,
     limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 1000,
-    actor: str | None = None,
-    action: str | None = None,
-    subject: str | None = None,
-    device: str | None = None,
+    actor: Text = None,
+    action: Text = None,
+    subject: Text = None,
+    device: Text = None,
     since: str | None = None,
     until: str | None = None,
 ) -> AuditPage:
