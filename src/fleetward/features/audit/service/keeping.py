@@ -63,8 +63,10 @@ def adopt(tx: Tx, notary: LogNotary) -> None:
 
 @dataclass(frozen=True)
 class _Problem:
-    kind: str
+    """Why no checkpoint is kept."""
+
     message: str
+    is_witness_lost: bool = False
 
 
 class Keeper:
@@ -94,7 +96,7 @@ class Keeper:
             if problem is None and head.tree.size > head.kept:
                 problem, kept = self._keep(tx, head)
             if problem is not None and problem != self._told:
-                emit(tx, problem.kind, problem.message, severity=Severity.CRITICAL, entries=head.tree.size)
+                _tell(tx, problem, head.tree.size)
         self._told = problem
         if problem is None:
             self._seen = Head(head.tree, head.note, head.tree.size)
@@ -103,9 +105,9 @@ class Keeper:
     def _find_problem(self, tx: Tx, head: Head) -> _Problem | None:
         tree = head.tree
         if tree.size and not self._notary.is_sealed(head.note, tree.size, tree.peaks):
-            return _Problem("audit.tampered", "The audit log's end is not what the platform signed.")
+            return _Problem("The audit log's end is not what the platform signed.")
         if self._seen is not None and not _continues(tx, tree, self._seen.tree.size, self._seen.tree.root):
-            return _Problem("audit.tampered", "The audit log no longer holds what it held a moment ago.")
+            return _Problem("The audit log no longer holds what it held a moment ago.")
         return None if self._witness is None else self._find_disagreement(tx, tree, self._witness)
 
     def _find_disagreement(self, tx: Tx, tree: Tree, witness: Witness) -> _Problem | None:
@@ -113,13 +115,11 @@ class Keeper:
             note = witness.find_last()
             seen = verify_checkpoint(note, self._notary.public_key) if note is not None else None
         except UnavailableError as error:
-            return _Problem("audit.witness_unavailable", error.message)
+            return _Problem(error.message, is_witness_lost=True)
         except AuditTamperedError:
-            return _Problem("audit.tampered", "The witness's last checkpoint is not one of this platform.")
+            return _Problem("The witness's last checkpoint is not one of this platform.")
         if seen is not None and not _continues(tx, tree, seen.size, seen.root):
-            return _Problem(
-                "audit.tampered", f"The audit log no longer holds the {seen.size} entries the witness saw."
-            )
+            return _Problem(f"The audit log no longer holds the {seen.size} entries the witness saw.")
         return None
 
     def _keep(self, tx: Tx, head: Head) -> tuple[_Problem | None, Checkpoint | None]:
@@ -128,10 +128,17 @@ class Keeper:
             if self._witness is not None:
                 self._witness.append(head.note)
         except UnavailableError as error:
-            return _Problem("audit.witness_unavailable", error.message), None
+            return _Problem(error.message, is_witness_lost=True), None
         checkpoint = parse_checkpoint(head.note)
         store.keep_checkpoint(tx, checkpoint)
         return None, checkpoint
+
+
+def _tell(tx: Tx, problem: _Problem, size: int) -> None:
+    if problem.is_witness_lost:
+        emit(tx, "audit.witness_unavailable", problem.message, severity=Severity.CRITICAL, entries=size)
+    else:
+        emit(tx, "audit.tampered", problem.message, severity=Severity.CRITICAL, entries=size)
 
 
 def _continues(tx: Tx, tree: Tree, size: int, root: bytes) -> bool:
