@@ -82,6 +82,16 @@ class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: tuple[OidcRole, ...] = ()
 
 
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The audit log.
+
+    Attributes:
+        witness: file that each checkpoint is appended to as well, on another disk; empty keeps none.
+    """
+
+    witness: str = ""
+
+
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of the server.
 
@@ -104,6 +114,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     media: Media = Media()
     access: Access = Access()
     oidc: Oidc | None = None
+    audit: Audit = Audit()
 
     @property
     def public_name(self) -> str:
@@ -169,6 +180,10 @@ def _check(config: ServerConfig, source: str) -> None:
         ipaddress.ip_address(config.listen)
     except ValueError as error:
         raise ConfigError(f"{source}: listen: expected an IP address, found {config.listen!r}") from error
+    if config.audit.witness and not Path(config.audit.witness).is_absolute():
+        raise ConfigError(
+            f"{source}: audit.witness: expected an absolute path, found {config.audit.witness!r}"
+        )
     if not config.host_names:
         raise ConfigError(f"{source}: host_names: expected at least one name, found none")
     try:
