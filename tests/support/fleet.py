@@ -54,9 +54,13 @@ class FleetDevice:
     @contextmanager
     def connected(self) -> Iterator[Subscriber]:
         """Yield its session, held by mosquitto_sub."""
-        command = self.command("mosquitto_sub", "-q", "1", "-d", "-t", f"d/{self.id}/cmd/#")
+        command = self.command("mosquitto_sub", "-q", "1", "-d", "-t", f"d/{self.id}/cmd/+")
         with subprocess.Popen(
-            ["stdbuf", "-oL", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+            ["stdbuf", "-oL", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
         ) as process:
             found = Subscriber(process)
             try:
@@ -66,7 +70,9 @@ class FleetDevice:
                 process.kill()
 
 
-def enroll(platform: Platform, device_id: str, model: str, folder: Path, *, group: str = "default") -> FleetDevice:
+def enroll(
+    platform: Platform, device_id: str, model: str, folder: Path, *, group: str = "default"
+) -> FleetDevice:
     """Register a device, spend its claim at EST's simpleenroll, and return it with its certificate."""
     body = {"id": device_id, "model": model, "group": group}
     added = platform.api.post("/devices", body)

@@ -12,10 +12,15 @@ from urllib.parse import urlsplit
 import pyotp
 from playwright.sync_api import Browser
 
+from fleetward.base.clock import SystemClock
 from fleetward.base.layout import DataFolder
 from support.browser import PASSWORD, Person, person
 from support.fleet import FleetDevice
 from support.platform import Platform
+
+
+def _now_s() -> int:
+    return int(SystemClock().now().timestamp())
 
 
 @dataclass
@@ -40,8 +45,8 @@ class Invited:
     def next_code(self) -> str:
         """Return a code that was not used yet; the platform takes each once, and one step ahead of time."""
         otp, step = pyotp.TOTP(self.secret), self.last_step + 1
-        self.last_step = max(step, int(time.time()) // otp.interval)
-        while int(time.time()) // otp.interval < self.last_step - 1:
+        self.last_step = max(step, _now_s() // otp.interval)
+        while _now_s() // otp.interval < self.last_step - 1:
             time.sleep(0.5)
         return otp.generate_otp(self.last_step)
 
@@ -50,7 +55,8 @@ class Invited:
         with closing(sqlite3.connect(DataFolder(self.person.platform.data).database, timeout=30)) as db, db:
             ten_minutes_us = 600 * 1_000_000
             db.execute(
-                "UPDATE access_sessions SET mfa_at = mfa_at - ? WHERE operator = ?", (ten_minutes_us, self.name)
+                "UPDATE access_sessions SET mfa_at = mfa_at - ? WHERE operator = ?",
+                (ten_minutes_us, self.name),
             )
 
 
@@ -88,7 +94,7 @@ def accepted(harbour: Harbour, name: str, link: str) -> Iterator[Invited]:
         page.get_by_role("button", name="No authenticator here?").click()
         page.get_by_role("textbox", name="Password", exact=True).fill(PASSWORD)
         secret = page.locator("p", has_text="Type this secret").locator("code").inner_text()
-        invited = Invited(name, found, secret, int(time.time()) // 30 - 1)
+        invited = Invited(name, found, secret, _now_s() // 30 - 1)
         page.get_by_label("Code from your authenticator app").fill(invited.next_code())
         page.get_by_role("button", name="Continue").click()
         page.get_by_label("I have stored them").check()

@@ -21,13 +21,14 @@ _MARK = "// Made by ./dev types from the API's document "
 def fetch_document(platform: Platform) -> dict[str, Any]:
     """Return what a running platform says of its API."""
     context = ssl.create_default_context(cafile=str(platform.ca_file))
-    with urllib.request.urlopen(f"{platform.ready['console']}/api/v1/openapi.json", context=context) as answer:  # noqa: S310 - our own address
+    url = f"{platform.ready['console']}/api/v1/openapi.json"
+    with urllib.request.urlopen(url, context=context) as answer:  # noqa: S310 - our own address
         found: dict[str, Any] = json.load(answer)
     return found
 
 
 def reduce(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the part that the console's types are made from: errors all have one form, a problem document."""
+    """Return what the console's types are made from: errors all have one form, a problem document."""
     for operations in document["paths"].values():
         for operation in operations.values():
             responses = operation["responses"]

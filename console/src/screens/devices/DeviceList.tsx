@@ -70,7 +70,7 @@ export function DeviceList({ filter, sort, total, selection, onSelect, onSort }:
     <div className="sheet device-grid" role="grid" aria-label="Devices" aria-rowcount={total + 1}>
       {error !== null && <ProblemNotice error={error} />}
       <Head sort={sort} selection={selection} onSelect={onSelect} onSort={onSort} />
-      { }
+      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- its rows take the focus */}
       <div ref={frame} className="device-scroll" role="rowgroup" onKeyDown={onKeyDown}>
         <div role="presentation" className="device-canvas" style={{ height: rows.getTotalSize() }}>
           {shown.map((row) => (

@@ -8,8 +8,8 @@ import { reviewQuery } from "../../api/queries";
 import type { ReviewDetail, ReviewItem } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { State } from "../../design/marks";
-import { Await, Notice, Page, ProblemNotice } from "../../design/parts";
-import { useCan } from "../../session/me";
+import { Await, Page, ProblemNotice } from "../../design/parts";
+import { can, useCan, useMe } from "../../session/me";
 import { quote, useCommand } from "../../shell/commandline";
 import { ReviewState } from "./Reviews";
 import "./operators.css";
@@ -61,6 +61,7 @@ function Actions({ review }: { review: ReviewDetail }) {
   return (
     <>
       {close.isError && <ProblemNotice error={close.error} />}
+      {review.state === "open" && <span className="soft small">Removals take effect when it closes.</span>}
       <Button
         variant="default"
         component="a"
@@ -80,7 +81,8 @@ function Actions({ review }: { review: ReviewDetail }) {
 
 function Item({ review, item }: { review: ReviewDetail; item: ReviewItem }) {
   const [note, setNote] = useState("");
-  const mayDecide = useCan("review.decide");
+  const me = useMe();
+  const mayDecide = can(me, "review.decide");
   const client = useQueryClient();
   const decide = useMutation({
     mutationFn: (decision: "keep" | "remove") =>
@@ -90,6 +92,7 @@ function Item({ review, item }: { review: ReviewDetail; item: ReviewItem }) {
       }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["reviews"] }),
   });
+  const isOwn = item.operator === me.name;
   const isOpen = review.state === "open" && item.decision === null && mayDecide;
   return (
     <li className="sheet review-item">
@@ -108,12 +111,14 @@ function Item({ review, item }: { review: ReviewDetail; item: ReviewItem }) {
           </State>
         ) : (
           <State tone={item.decision === "keep" ? "good" : "bad"} shape={item.decision === "keep" ? "check" : "cross"}>
-            {item.decision === "keep" ? "kept" : "removed"} by {item.decided_by?.replace("operator:", "")}
+            {item.decision}, says {item.decided_by?.replace("operator:", "")}
+            {item.outcome !== null && ` (${item.outcome})`}
           </State>
         )}
         <p className="soft small">{item.decision === null ? item.why : item.note}</p>
       </div>
-      {isOpen && (
+      {isOpen && isOwn && <p className="soft">Somebody else decides over your own right.</p>}
+      {isOpen && !isOwn && (
         <div className="review-decide">
           <TextInput
             aria-label={`Note on ${item.role} of ${item.operator}`}
@@ -131,7 +136,6 @@ function Item({ review, item }: { review: ReviewDetail; item: ReviewItem }) {
         </div>
       )}
       {decide.isError && <ProblemNotice error={decide.error} />}
-      {decide.isSuccess && <Notice tone="good">Decided.</Notice>}
     </li>
   );
 }

@@ -35,7 +35,7 @@ _NOT_BUILT = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Fleetward: the console is not built</title>
 <h1>The platform runs; its console is not built</h1>
-<p>In a checkout, <code>./dev up</code> builds it when npm can be reached. By hand: <code>./dev console</code>.</p>
+<p>In a checkout, <code>./dev up</code> and <code>./dev console</code> build it when npm can be reached.</p>
 <p>Everything the console does, the command line does too: <code>fleetward --help</code>.</p>
 </html>
 """
