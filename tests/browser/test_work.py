@@ -21,9 +21,9 @@ def test_signing_out_ends_the_session_and_a_passkey_opens_another(ada: Person) -
 
 def test_whoever_is_sent_to_sign_in_comes_back_to_where_they_were(harbour: Harbour, bo: Invited) -> None:
     with person(harbour.browser, harbour.platform) as again:
-        page = again.open("/devices?state=active")
+        page = again.open("/devices?search=buoy-1")
         _sign_in(page, "bo", PASSWORD, bo.next_code())
-        expect(page).to_have_url(re.compile(r"/devices\?state=active$"))
+        expect(page).to_have_url(re.compile(r"/devices\?search=buoy-1$"))
         expect(page.get_by_role("link", name="buoy-1", exact=True)).to_be_visible()
 
 

@@ -31,6 +31,7 @@ from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.messaging.model import Presence
 from fleetward.features.messaging.ports import WatchItem
 from fleetward.features.pki import service as pki
+from fleetward.programs.server.access import build_access
 from fleetward.programs.server.build import Rooms, build_console_app, build_rooms
 from fleetward.programs.server.initialise import initialise
 from fleetward.wire.shipment import ShipmentRow, render_manifest
@@ -215,7 +216,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     engine = NoMessages()
     messaging = MessagingContext(engine, engine, engine)
     media = MediaContext(rooms.db, bus=None, origins=frozenset())  # type: ignore[arg-type]  # no view is played
-    app = build_console_app(rooms, messaging, media, lambda _: None)
+    access = build_access(folder, made.config, rooms.addresses.console, clock)
+    app = build_console_app(rooms, access, messaging, media, lambda _: None)
     app.state.edge = Edge(rooms.db, Alice())
     with rooms.db.write("system:test") as tx:
         devices.add_model(tx, Model("cam", attestation=AttestationPolicy.NONE))

@@ -75,6 +75,16 @@ function FactRow({ term, value }: { term: string; value: ReactNode }) {
   );
 }
 
+/** A table that scrolls sideways where the screen is narrow; the keyboard reaches it to do so. */
+export function TableFrame({ children }: { children: ReactNode }) {
+  return (
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+    <div className="table-frame" role="group" aria-label="Table" tabIndex={0}>
+      {children}
+    </div>
+  );
+}
+
 const NOTICE_SHAPE: Record<Tone, Shape> = {
   good: "check",
   care: "triangle",
@@ -171,7 +181,7 @@ export function NoPermission({ what, permission }: { what: string; permission?: 
         {permission === undefined ? "Your roles do" : <>None of your roles has <code>{permission}</code>, so they do</>} not
         include this. An administrator can give you a role that does:
       </p>
-      <Command>fleetward operator role NAME --add ROLE --group GROUP</Command>
+      <Command>fleetward operator role NAME --give ROLE@GROUP</Command>
     </Empty>
   );
 }

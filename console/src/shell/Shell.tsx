@@ -53,13 +53,13 @@ function Frame() {
           {isOpen ? "Close" : "Menu"}
         </button>
       </header>
-      <div id="rail" className={isOpen ? "rail is-open" : "rail"}>
+      <aside id="rail" aria-label="Fleetward" className={isOpen ? "rail is-open" : "rail"}>
         <Link to="/" className="brand">
           <Brand /> Fleetward
         </Link>
         <Places />
         <RailFoot />
-      </div>
+      </aside>
       <main id="content" tabIndex={-1} ref={main}>
         <Outlet />
       </main>

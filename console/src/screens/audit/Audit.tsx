@@ -6,7 +6,7 @@ import { type SubmitEvent, useState } from "react";
 import { get } from "../../api/client";
 import type { AuditEntry } from "../../api/types";
 import { Ago } from "../../design/Ago";
-import { Empty, Loading, NoPermission, Page, ProblemNotice } from "../../design/parts";
+import { Empty, Loading, NoPermission, Page, ProblemNotice, TableFrame } from "../../design/parts";
 import { useCan } from "../../session/me";
 import { quote, useCommand } from "../../shell/commandline";
 import { endOfDay, startOfDay } from "./days";
@@ -17,10 +17,20 @@ const NAMES = ["actor", "device", "action", "since", "until"] as const;
 type Filter = Partial<Record<(typeof NAMES)[number], string>>;
 const PAGE = 200;
 
+/** The filter as the API's parameters: days become moments. */
+function asQuery({ since, until, ...exact }: Filter): Filter {
+  return {
+    ...exact,
+    ...(since === undefined ? {} : { since: startOfDay(since) }),
+    ...(until === undefined ? {} : { until: endOfDay(until) }),
+  };
+}
+
 export default function Audit() {
   const filter: Filter = useSearch({ from: "/signed/shell/audit" });
   const mayRead = useCan("audit.read");
-  const options = NAMES.flatMap((name) => (filter[name] === undefined ? [] : [`--${name} ${quote(filter[name])}`]));
+  const asked = asQuery(filter);
+  const options = NAMES.flatMap((name) => (asked[name] === undefined ? [] : [`--${name} ${quote(asked[name])}`]));
   useCommand(["fleetward audit search", ...options].join(" "));
   if (!mayRead) {
     return (
@@ -73,12 +83,7 @@ interface AuditPage {
 
 function Entries({ filter }: { filter: Filter }) {
   const isFiltered = Object.keys(filter).length > 0;
-  const { since, until, ...exact } = filter;
-  const query = {
-    ...exact,
-    since: since === undefined ? undefined : startOfDay(since),
-    until: until === undefined ? undefined : endOfDay(until),
-  };
+  const query = asQuery(filter);
   const pages = useInfiniteQuery({
     queryKey: ["audit", filter],
     // The log is read forwards. Unfiltered, begin near its end: what people look for is what just happened.
@@ -132,7 +137,7 @@ function Entries({ filter }: { filter: Filter }) {
 
 function Table({ entries }: { entries: AuditEntry[] }) {
   return (
-    <div className="table-frame">
+    <TableFrame>
       <table className="audit">
         <thead>
           <tr>
@@ -169,6 +174,6 @@ function Table({ entries }: { entries: AuditEntry[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }

@@ -4,7 +4,7 @@ import { certificatesQuery } from "../../api/queries";
 import type { Certificate } from "../../api/types";
 import { Ago, useNow } from "../../design/Ago";
 import { State } from "../../design/marks";
-import { Await, Empty, Sheet } from "../../design/parts";
+import { Await, Empty, Sheet, TableFrame } from "../../design/parts";
 import { renderExact } from "../../design/time";
 
 export default function Certificates({ id }: { id: string }) {
@@ -68,7 +68,7 @@ function Timeline({ certificates }: { certificates: Certificate[] }) {
 function Table({ certificates }: { certificates: Certificate[] }) {
   const now = useNow();
   return (
-    <div className="table-frame">
+    <TableFrame>
       <table>
         <thead>
           <tr>
@@ -101,7 +101,7 @@ function Table({ certificates }: { certificates: Certificate[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }
 

@@ -7,7 +7,7 @@ import { commandsQuery } from "../../api/queries";
 import type { Device, DeviceCommand } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { type Shape, State, type Tone } from "../../design/marks";
-import { Await, Command, Empty, ProblemNotice, Sheet } from "../../design/parts";
+import { Await, Command, Empty, ProblemNotice, Sheet, TableFrame } from "../../design/parts";
 import { useCan } from "../../session/me";
 import { quote } from "../../shell/commandline";
 import { parseArguments } from "./arguments";
@@ -82,7 +82,7 @@ const STATES: Record<string, [Tone, Shape]> = {
 
 function Table({ commands }: { commands: DeviceCommand[] }) {
   return (
-    <div className="table-frame">
+    <TableFrame>
       <table>
         <thead>
           <tr>
@@ -119,6 +119,6 @@ function Table({ commands }: { commands: DeviceCommand[] }) {
           })}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }

@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { eventsQuery } from "../../api/queries";
 import { Ago } from "../../design/Ago";
 import { Severity } from "../../design/marks";
-import { Await, Empty, Sheet } from "../../design/parts";
+import { Await, Empty, Sheet, TableFrame } from "../../design/parts";
 
 const SHOWN = 300;
 
@@ -16,7 +16,7 @@ export default function History({ id }: { id: string }) {
           list.length === 0 ? (
             <Empty title="Nothing happened yet" />
           ) : (
-            <div className="table-frame">
+            <TableFrame>
               <table>
                 <thead>
                   <tr>
@@ -44,7 +44,7 @@ export default function History({ id }: { id: string }) {
                     ))}
                 </tbody>
               </table>
-            </div>
+            </TableFrame>
           )
         }
       </Await>

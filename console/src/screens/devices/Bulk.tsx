@@ -69,11 +69,20 @@ type Chosen = { filter: DeviceFilter } | { ids: string[] };
 function BulkForm({ action, chosen, onDone }: { action: Action; chosen: Chosen; onDone: () => void }) {
   const [reason, setReason] = useState("");
   const client = useQueryClient();
-  const ask = (apply: boolean) =>
-    post("/devices/bulk", { body: { action, ...chosen, reason: reason || "by an operator", apply } });
-  const preview = useQuery({ queryKey: ["bulk", action, chosen], queryFn: () => ask(false), staleTime: 0, retry: false });
+  const ask = (expected: number | null) =>
+    post("/devices/bulk", {
+      body: {
+        action,
+        ...chosen,
+        reason: reason || "by an operator",
+        // What was shown is what is done: if others have come to match meanwhile, the platform refuses.
+        apply: expected !== null,
+        expected,
+      },
+    });
+  const preview = useQuery({ queryKey: ["bulk", action, chosen], queryFn: () => ask(null), staleTime: 0, retry: false });
   const act = useMutation({
-    mutationFn: () => ask(true),
+    mutationFn: () => ask(preview.data?.will_change ?? 0),
     onSuccess: async () => {
       await client.invalidateQueries({ queryKey: ["devices"] });
       await client.invalidateQueries({ queryKey: ["counts"] });
@@ -138,7 +147,9 @@ function Preview({ report }: { report: BulkReport }) {
 function bulkCommand(action: Action, chosen: Chosen, reason: string): string {
   const which =
     "ids" in chosen
-      ? chosen.ids.map(quote).join(" ")
-      : Object.entries(chosen.filter).map(([name, value]) => `--${name} ${quote(value)}`).join(" ");
+      ? chosen.ids.map((id) => `--id ${quote(id)}`).join(" ")
+      : Object.entries(chosen.filter)
+          .map(([name, value]) => `--${name} ${quote(value)}`)
+          .join(" ") || "--all";
   return `fleetward device bulk ${action} ${which} --reason ${quote(reason || "by an operator")} --apply`;
 }

@@ -39,7 +39,7 @@ function InviteForm() {
     event.preventDefault();
     invite.mutate();
   };
-  const where = group === "*" ? "" : ` --group ${quote(group)}`;
+  const where = group === "*" ? "" : `@${group}`;
   return (
     <form className="stack" onSubmit={submit}>
       {invite.isError && <ProblemNotice error={invite.error} />}
@@ -67,7 +67,7 @@ function InviteForm() {
         onChange={(e) => setGroup(e.currentTarget.value)}
       />
       <Command label="the same command">
-        {`fleetward operator invite ${quote(name || "NAME")} --role ${role}${where}`}
+        {`fleetward operator invite ${quote(name || "NAME")} --role ${quote(`${role}${where}`)}`}
       </Command>
       <Button type="submit" loading={invite.isPending}>
         Invite

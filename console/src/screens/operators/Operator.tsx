@@ -183,7 +183,7 @@ function GiveForm({ name }: { name: string }) {
         />
         <TextInput label="In group" required value={group} onChange={(e) => setGroup(e.currentTarget.value)} />
       </div>
-      <Command label="the same command">{`fleetward operator role ${quote(name)} --add ${role} --group ${quote(group)}`}</Command>
+      <Command label="the same command">{`fleetward operator role ${quote(name)} --give ${quote(group === "*" ? role : `${role}@${group}`)}`}</Command>
       <div className="row">
         <Button type="submit" loading={give.isPending}>
           Give

@@ -5,7 +5,7 @@ import { operatorsQuery } from "../../api/queries";
 import type { Operator } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { State } from "../../design/marks";
-import { Await, Empty } from "../../design/parts";
+import { Await, Empty, TableFrame } from "../../design/parts";
 
 export function People() {
   const operators = useQuery(operatorsQuery);
@@ -20,7 +20,7 @@ export function People() {
 
 function Table({ operators }: { operators: Operator[] }) {
   return (
-    <div className="table-frame">
+    <TableFrame>
       <table>
         <thead>
           <tr>
@@ -63,7 +63,7 @@ function Table({ operators }: { operators: Operator[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }
 

@@ -8,7 +8,7 @@ import { reviewsQuery } from "../../api/queries";
 import type { Review } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { State } from "../../design/marks";
-import { Await, Command, Empty, ProblemNotice, Sheet } from "../../design/parts";
+import { Await, Command, Empty, ProblemNotice, Sheet, TableFrame } from "../../design/parts";
 import { useCan } from "../../session/me";
 import { quote } from "../../shell/commandline";
 
@@ -45,7 +45,7 @@ export function Reviews() {
 
 function Table({ reviews }: { reviews: Review[] }) {
   return (
-    <div className="table-frame">
+    <TableFrame>
       <table>
         <thead>
           <tr>
@@ -76,7 +76,7 @@ function Table({ reviews }: { reviews: Review[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }
 

@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { rolesQuery } from "../../api/queries";
 import type { RoleView } from "../../api/types";
 import { Mark } from "../../design/marks";
-import { Await, Sheet } from "../../design/parts";
+import { Await, Sheet, TableFrame } from "../../design/parts";
 
 export function Roles() {
   const roles = useQuery(rolesQuery);
@@ -38,7 +38,7 @@ function Matrix({ roles }: { roles: RoleView[] }) {
   const permissions = [...new Set(roles.flatMap((one) => one.permissions))].sort();
   return (
     <Sheet title="Permissions" bare>
-      <div className="table-frame">
+      <TableFrame>
         <table className="matrix">
           <thead>
             <tr>
@@ -72,7 +72,7 @@ function Matrix({ roles }: { roles: RoleView[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </TableFrame>
     </Sheet>
   );
 }

@@ -6,7 +6,7 @@ import { post, remove } from "../../api/client";
 import { tokensQuery } from "../../api/queries";
 import type { Token } from "../../api/types";
 import { Ago } from "../../design/Ago";
-import { Await, Command, Empty, Notice, ProblemNotice, Sheet } from "../../design/parts";
+import { Await, Command, Empty, Notice, ProblemNotice, Sheet, TableFrame } from "../../design/parts";
 import { useMe } from "../../session/me";
 import { quote } from "../../shell/commandline";
 
@@ -42,7 +42,7 @@ function Table({ tokens }: { tokens: Token[] }) {
     onSuccess: () => client.invalidateQueries({ queryKey: ["tokens"] }),
   });
   return (
-    <div className="table-frame">
+    <TableFrame>
       {revoke.isError && <ProblemNotice error={revoke.error} />}
       <table>
         <thead>
@@ -76,7 +76,7 @@ function Table({ tokens }: { tokens: Token[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }
 

@@ -202,7 +202,7 @@ function Actions({ release }: { release: ReleaseView }) {
         }}
       >
         <Command label="the same command">
-          {`fleetward release ${verb ?? "withdraw"} ${quote(release.model)} ${quote(release.version)}`}
+          {`fleetward release ${verb ?? "withdraw"} ${quote(release.model)} ${quote(release.version)} --reason REASON`}
         </Command>
       </ReasonDialog>
     </>

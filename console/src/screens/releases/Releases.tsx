@@ -4,7 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { releasesQuery } from "../../api/queries";
 import type { Release } from "../../api/types";
 import { Ago } from "../../design/Ago";
-import { Await, Command, Empty, Page, Sheet } from "../../design/parts";
+import { Await, Command, Empty, Page, Sheet, TableFrame } from "../../design/parts";
 import { renderBytes } from "../../design/time";
 import { useCommand } from "../../shell/commandline";
 import { ReleaseState } from "./ReleaseState";
@@ -45,7 +45,7 @@ function Models({ releases }: { releases: Release[] }) {
       .sort((a, b) => b.created_at.localeCompare(a.created_at));
     return (
       <Sheet key={model} title={model} aside={<Link to="/devices" search={{ model }}>its devices</Link>} bare>
-        <div className="table-frame">
+        <TableFrame>
           <table>
             <thead>
               <tr>
@@ -92,7 +92,7 @@ function Models({ releases }: { releases: Release[] }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </TableFrame>
       </Sheet>
     );
   });

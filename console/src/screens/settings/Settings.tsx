@@ -5,7 +5,7 @@ import { authoritiesQuery, checklistQuery, modelsQuery } from "../../api/queries
 import type { Authority, Check, Model } from "../../api/types";
 import { Ago, useNow } from "../../design/Ago";
 import { type Shape, State, type Tone } from "../../design/marks";
-import { Await, Command, Empty, Facts, Page, Sheet } from "../../design/parts";
+import { Await, Command, Empty, Facts, Page, Sheet, TableFrame } from "../../design/parts";
 import { renderExact } from "../../design/time";
 import { useCommand } from "../../shell/commandline";
 import { useLine } from "../../shell/live";
@@ -136,7 +136,7 @@ function Models() {
 
 function ModelTable({ models }: { models: Model[] }) {
   return (
-    <div className="table-frame">
+    <TableFrame>
       <table>
         <thead>
           <tr>
@@ -159,7 +159,7 @@ function ModelTable({ models }: { models: Model[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }
 
