@@ -98,8 +98,8 @@ def enroll(
     return found
 
 
-def fill_registry(platform: Platform, count: int) -> None:
-    """Put `count` devices into the registry at once, as an import of that size leaves it."""
+def fill_registry(platform: Platform, count: int, *, model: str = "buoy") -> None:
+    """Put `count` devices of a model into the registry at once, as an import of that size leaves it."""
     states = ["active"] * 17 + ["registered", "quarantined", "enrolled"]
     firmware = ["2.3.1"] * 6 + ["2.3.0", "2.2.4", None]
     groups = ["harbour-east", "harbour-west", "offshore", "depot"]
@@ -109,7 +109,7 @@ def fill_registry(platform: Platform, count: int) -> None:
         rows = (
             template
             | {
-                "id": f"buoy-{n:06d}", "model": "buoy", "group": groups[n % 4], "state": states[n % 20],
+                "id": f"{model}-{n:06d}", "model": model, "group": groups[n % 4], "state": states[n % 20],
                 "firmware_version": firmware[n % 9], "state_reason": "imported", "tier": None,
                 "hardware_kind": None, "hardware_fingerprint": None,
             }

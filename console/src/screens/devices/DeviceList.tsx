@@ -34,6 +34,8 @@ interface Props {
 export function DeviceList({ filter, sort, total, selection, onSelect, onSort }: Props) {
   const frame = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(0);
+  // Whether the active row is to have the focus: one jumped to may not be loaded yet, and takes it when it is.
+  const [holdsFocus, setHoldsFocus] = useState(false);
   const isNarrow = matchMedia("(max-width: 860px)").matches;
   // eslint-disable-next-line react-hooks/incompatible-library -- no compiler memoizes this component
   const rows = useVirtualizer({
@@ -49,9 +51,8 @@ export function DeviceList({ filter, sort, total, selection, onSelect, onSort }:
   const focusRow = (index: number) => {
     const wanted = Math.max(0, Math.min(total - 1, index));
     setActive(wanted);
+    setHoldsFocus(true);
     rows.scrollToIndex(wanted);
-    // The row may not exist before the next frame.
-    requestAnimationFrame(() => frame.current?.querySelector<HTMLElement>(`[data-index="${wanted}"] a`)?.focus());
   };
   const onKeyDown = (event: KeyboardEvent) => {
     const page = Math.max(1, shown.length - 10);
@@ -71,7 +72,13 @@ export function DeviceList({ filter, sort, total, selection, onSelect, onSort }:
       {error !== null && <ProblemNotice error={error} />}
       <Head sort={sort} selection={selection} onSelect={onSelect} onSort={onSort} />
       {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- its rows take the focus */}
-      <div ref={frame} className="device-scroll" role="rowgroup" onKeyDown={onKeyDown}>
+      <div
+        ref={frame}
+        className="device-scroll"
+        role="rowgroup"
+        onKeyDown={onKeyDown}
+        onBlur={(event) => setHoldsFocus(event.relatedTarget === null)}
+      >
         <div role="presentation" className="device-canvas" style={{ height: rows.getTotalSize() }}>
           {shown.map((row) => (
             <DeviceRow
@@ -81,6 +88,7 @@ export function DeviceList({ filter, sort, total, selection, onSelect, onSort }:
               height={row.size}
               device={find(row.index)}
               isActive={row.index === active}
+              takesFocus={holdsFocus && row.index === active}
               isSelected={isSelected(selection, find(row.index)?.id ?? "")}
               onFocus={setActive}
               onToggle={onToggle}

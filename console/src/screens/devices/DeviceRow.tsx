@@ -1,5 +1,5 @@
 import { Link } from "@tanstack/react-router";
-import { memo } from "react";
+import { memo, useEffect, useRef } from "react";
 
 import type { Device } from "../../api/types";
 import { Ago } from "../../design/Ago";
@@ -11,6 +11,7 @@ interface Props {
   height: number;
   device: Device | undefined;
   isActive: boolean;
+  takesFocus: boolean;
   isSelected: boolean;
   onFocus: (index: number) => void;
   onToggle: (id: string) => void;
@@ -18,7 +19,7 @@ interface Props {
 
 /** Drawn anew only when what it shows changed: while scrolling, its neighbours change all the time. */
 export const DeviceRow = memo(function DeviceRow(props: Props) {
-  const { index, top, height, device, isActive, isSelected, onFocus, onToggle } = props;
+  const { index, top, height, device, isActive, takesFocus, isSelected, onFocus, onToggle } = props;
   return (
     <div
       role="row"
@@ -33,7 +34,7 @@ export const DeviceRow = memo(function DeviceRow(props: Props) {
           <span className="visually-hidden">Loading</span>
         </span>
       ) : (
-        <Cells device={device} isActive={isActive} isSelected={isSelected} onFocus={() => onFocus(index)} onToggle={onToggle} />
+        <Cells device={device} isActive={isActive} takesFocus={takesFocus} isSelected={isSelected} onFocus={() => onFocus(index)} onToggle={onToggle} />
       )}
     </div>
   );
@@ -42,10 +43,16 @@ export const DeviceRow = memo(function DeviceRow(props: Props) {
 function Cells({
   device,
   isActive,
+  takesFocus,
   isSelected,
   onFocus,
   onToggle,
-}: Pick<Props, "isActive" | "isSelected" | "onToggle"> & { device: Device; onFocus: () => void }) {
+}: Pick<Props, "isActive" | "takesFocus" | "isSelected" | "onToggle"> & { device: Device; onFocus: () => void }) {
+  const link = useRef<HTMLAnchorElement>(null);
+  useEffect(() => {
+    // The list has scrolled to it already.
+    if (takesFocus) link.current?.focus({ preventScroll: true });
+  }, [takesFocus]);
   return (
     <>
       <span role="gridcell" className="cell-check">
@@ -59,6 +66,7 @@ function Cells({
       </span>
       <span role="gridcell" className="cell-id mono">
         <Link
+          ref={link}
           to="/devices/$id"
           params={{ id: device.id }}
           preload={false}
