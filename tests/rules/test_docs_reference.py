@@ -8,7 +8,7 @@ from typing import get_args
 import msgspec
 
 from fleetward.base import agent_config as agent
-from fleetward.base.config import Media, Nats, Ports, ServerConfig
+from fleetward.base.config import Audit, Media, Nats, Ports, ServerConfig
 from support.cli_reference import render
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,7 +16,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_every_setting_is_documented() -> None:
     page = (DOCS / "reference/config.md").read_text()
-    sections: dict[str, type[msgspec.Struct]] = {"ports": Ports, "nats": Nats, "media": Media}
+    sections: dict[str, type[msgspec.Struct]] = {
+        "ports": Ports,
+        "nats": Nats,
+        "media": Media,
+        "audit": Audit,
+    }
     names = [field.name for field in msgspec.structs.fields(ServerConfig) if field.name not in sections]
     names += [
         f"{section}.{field.name}"

@@ -43,6 +43,16 @@ class Media(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_view: str = "10m"
 
 
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The audit log.
+
+    Attributes:
+        witness: file that each checkpoint is appended to as well, on another disk; empty keeps none.
+    """
+
+    witness: str = ""
+
+
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of the server.
 
@@ -63,6 +73,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ports: Ports = Ports()
     nats: Nats = Nats()
     media: Media = Media()
+    audit: Audit = Audit()
 
     @property
     def public_name(self) -> str:
@@ -128,6 +139,10 @@ def _check(config: ServerConfig, source: str) -> None:
         ipaddress.ip_address(config.listen)
     except ValueError as error:
         raise ConfigError(f"{source}: listen: expected an IP address, found {config.listen!r}") from error
+    if config.audit.witness and not Path(config.audit.witness).is_absolute():
+        raise ConfigError(
+            f"{source}: audit.witness: expected an absolute path, found {config.audit.witness!r}"
+        )
     if not config.host_names:
         raise ConfigError(f"{source}: host_names: expected at least one name, found none")
     for name in config.ports.__struct_fields__:

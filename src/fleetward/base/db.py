@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -51,17 +51,31 @@ class Timestamp(sa.types.TypeDecorator[datetime]):
 RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
+class Notary(Protocol):
+    """Signs the end of the audit log inside each transaction that moves it."""
+
+    def seal(self, size: int, peaks: tuple[bytes, ...], *, at: datetime, previous: int) -> str:
+        """Return a signed note that states the log."""
+        ...
+
+    def is_sealed(self, note: str, size: int, peaks: tuple[bytes, ...]) -> bool:
+        """Say whether `note` is ours and states this log."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tx:
     """One transaction: its connection, its time and on whose behalf it acts.
 
     Attributes:
         actor: who caused it, e.g. `operator:admin`, `device:cam-1`, `system:renewal`.
+        notary: signs the audit log; None only where no platform runs.
     """
 
     conn: sa.Connection
     now: datetime
     actor: str
+    notary: Notary | None = None
     _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     def after_commit(self, act: Callable[[], None]) -> None:
@@ -72,9 +86,10 @@ class Tx:
 class Database:
     """Opens transactions. Thread-safe; make one per process."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, *, notary: Notary | None = None) -> None:
         """Connect lazily to `url`, e.g. `sqlite:////var/lib/fleetward/db.sqlite3` or `postgresql+psycopg://…`."""
         self.clock = clock
+        self._notary = notary
         self.engine = _make_engine(url)
         self._listeners: list[Callable[[], None]] = []
 
@@ -96,7 +111,7 @@ class Database:
     def write(self, actor: str) -> Iterator[Tx]:
         """Open a transaction that commits when the block ends, and rolls back when it raises."""
         with self._connect(is_write=True) as conn:
-            tx = Tx(conn, self.clock.now(), actor)
+            tx = Tx(conn, self.clock.now(), actor, self._notary)
             yield tx
         for act in tx._after_commit:  # noqa: SLF001 - its owner
             act()
@@ -111,6 +126,8 @@ class Database:
         try:
             with self.engine.connect() as raw:
                 conn = raw.execution_options(fleetward_write=is_write)
+                if not is_write and not self.is_sqlite:
+                    conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
                 with conn.begin():
                     yield conn
         except sa.exc.OperationalError as error:

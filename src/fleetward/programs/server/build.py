@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fastapi import FastAPI, Request
 
 from fleetward import __version__
 from fleetward.base.clock import Clock
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.db import Database
-from fleetward.base.errors import KeyUnavailableError, UnauthenticatedError
+from fleetward.base.errors import UnauthenticatedError
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import BodyLimit, Edge, Principal, SecurityHeaders, add_error_handlers
@@ -38,9 +36,10 @@ from fleetward.features.pki.service import PkiContext
 from fleetward.features.updates import device_http as updates_device_http
 from fleetward.features.updates import http as updates_http
 from fleetward.features.updates.context import UpdatesContext, load_updates_context
+from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
-from fleetward.programs.server.initialise import blobs_url, database_url
+from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
 from fleetward.wire.est import PATH as EST_PATH
 
 _MAX_IMAGE_BYTES = 4 * 1024**3
@@ -86,6 +85,7 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
         ConfigError: a store's URL is wrong.
     """
     name = config.public_name
+    notary = load_notary(folder, config)
     addresses = Addresses(
         console=f"https://{name}:{ports.console}",
         devices=f"https://{name}:{ports.devices}",
@@ -106,10 +106,10 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
         config=config,
         ports=ports,
         addresses=addresses,
-        db=Database(database_url(folder, config), clock),
+        db=Database(database_url(folder, config), clock, notary=notary),
         clock=clock,
         pki=pki,
-        audit=AuditContext(_load_audit_key(folder.keys / "audit.pem"), f"{config.trust_domain}/audit"),
+        audit=AuditContext(notary, _witness(config)),
         updates=load_updates_context(path, open_blobs(blobs_url(folder, config))),
     )
 
@@ -202,14 +202,8 @@ def _enrollment(rooms: Rooms, on_authorities: Callable[[list[x509.Certificate]],
     )
 
 
-def _load_audit_key(path: Path) -> Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        raise KeyUnavailableError(f"{path}: expected the audit log's key, found it unreadable") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyUnavailableError(f"{path}: expected an Ed25519 key, found another kind")
-    return key
+def _witness(config: ServerConfig) -> FileWitness | None:
+    return FileWitness(Path(config.audit.witness)) if config.audit.witness else None
 
 
 class _NobodySignsIn:

@@ -22,6 +22,7 @@ from fleetward.base.logging import get_logger
 from fleetward.base.throttle import RefusalThrottle
 from fleetward.features.attestation import service as attestation
 from fleetward.features.audit import service as audit
+from fleetward.features.audit.service import Keeper
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.ceremony import ensure_server_certificate, ensure_time_signer
@@ -46,6 +47,7 @@ from fleetward.programs.server.build import (
 )
 from fleetward.programs.server.coap import CoapApp, DtlsRefusals
 from fleetward.programs.server.guard import check_ports, hold_folder
+from fleetward.programs.server.initialise import adopt_log
 from fleetward.programs.server.timers import repeat
 from fleetward.programs.server.tls import (
     TlsRefusals,
@@ -98,6 +100,7 @@ async def _run(
         rooms = build_rooms(folder, config, ports, SystemClock())
         stack.callback(rooms.db.close)
         migrate(rooms.db)
+        adopt_log(folder, rooms.db, rooms.audit.notary)
         _renew_certificates(rooms)
         updates.register_boot_references(rooms.db, rooms.updates)
         updates.finish_interrupted(rooms.db, rooms.updates)
@@ -237,9 +240,7 @@ def _start_timers(
             messaging.reload_certificates()
             log.info("server_certificate_renewed")
 
-    def sign_checkpoint() -> None:
-        with rooms.db.write("system:audit") as tx:
-            audit.checkpoint(tx, rooms.audit.key, rooms.audit.origin)
+    keeper = Keeper(rooms.db, rooms.audit.notary, rooms.audit.witness)
 
     def forget() -> None:
         with rooms.db.write("system:cleaning") as tx:
@@ -250,7 +251,7 @@ def _start_timers(
     timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
     if "worker" in roles:
         timers += [
-            ("audit-checkpoint", sign_checkpoint, 5.0),
+            ("audit-checkpoint", keeper.keep, 5.0),
             ("update-metadata", lambda: refresh_due(rooms.db, rooms.updates), 60.0),
             ("cleaning", forget, 3600.0),
         ]
@@ -268,7 +269,11 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
 def _renew_certificates(rooms: Rooms) -> bool:
     path, now = rooms.folder.path, rooms.clock.now()
     ensure_time_signer(path, rooms.pki.server_ca, rooms.config.trust_domain, now)
-    return ensure_server_certificate(path, rooms.pki.server_ca, rooms.config.host_names, now)
+    if not ensure_server_certificate(path, rooms.pki.server_ca, rooms.config.host_names, now):
+        return False
+    with rooms.db.write("system:certificates") as tx:
+        audit.append(tx, "server_certificate.renewed", f"platform:{rooms.config.trust_domain}")
+    return True
 
 
 def _ready(rooms: Rooms) -> dict[str, str]:
