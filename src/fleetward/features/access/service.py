@@ -39,7 +39,7 @@ def read_admin_token(path: Path) -> str:
     except OSError as error:
         raise ConfigError(
             f"{path}: expected the administrator's token, found it unreadable",
-            hint="Run as the user who owns the data folder, or name a server with --server and --token-file.",
+            hint="Run as the user who owns the data folder, or name a server with --server and --token.",
         ) from error
     if mode:
         raise ConfigError(
@@ -47,7 +47,10 @@ def read_admin_token(path: Path) -> str:
             hint=f"chmod 600 {path}",
         )
     if len(text) < _MIN_TOKEN_CHARS:
-        raise ConfigError(f"{path}: expected a random token, found {len(text)} characters")
+        raise ConfigError(
+            f"{path}: expected a random token, found {len(text)} characters",
+            hint="Remove it: the next 'fleetward init' or 'up' makes another.",
+        )
     return text
 
 

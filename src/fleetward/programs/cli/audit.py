@@ -67,7 +67,7 @@ def export(ctx: click.Context, file: Path) -> None:
 def verify(ctx: click.Context, file: Path | None, public_key: str | None, as_json: bool) -> None:
     """Prove that no entry was altered, removed or reordered since it was signed."""
     if file is not None:
-        lines = (json.loads(line) for line in file.open())
+        lines = _read_export(file)
         checkpoints: dict[str, Any] = next(lines, {})
         entries: Iterator[dict[str, Any]] = lines
     else:
@@ -93,10 +93,27 @@ def _entries(api: Api, **filters: str | None) -> Iterator[dict[str, Any]]:
         after = page["next_after"]
 
 
+def _read_export(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InvalidInputError(
+                    f"{file}: line {number}: expected JSON of an export, found something else"
+                ) from error
+            if not isinstance(found, dict):
+                raise InvalidInputError(f"{file}: line {number}: expected an object, found something else")
+            yield found
+
+
 def _as_entry(view: dict[str, Any]) -> tuple[Entry, bytes]:
-    at = _EPOCH + timedelta(microseconds=view["at_us"])
-    entry = Entry(view["sequence"], at, view["actor"], view["action"], view["subject"], view["details"])
-    return entry, base64.b64decode(view["leaf_hash"])
+    try:
+        at = _EPOCH + timedelta(microseconds=view["at_us"])
+        entry = Entry(view["sequence"], at, view["actor"], view["action"], view["subject"], view["details"])
+        return entry, base64.b64decode(view["leaf_hash"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError("audit entry: expected one of an export, found something else") from error
 
 
 def _parse_key(text: str) -> Ed25519PublicKey:

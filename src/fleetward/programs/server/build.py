@@ -205,7 +205,9 @@ def _load_audit_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
-        raise KeyUnavailableError(f"{path}: expected the audit log's key, found it unreadable") from error
+        raise KeyUnavailableError(
+            f"{path}: expected the audit log's key, found it unreadable", hint="Restore it from a backup."
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnavailableError(f"{path}: expected an Ed25519 key, found another kind")
     return key
