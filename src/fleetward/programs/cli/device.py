@@ -137,10 +137,14 @@ def show(ctx: click.Context, device_id: str, as_json: bool) -> None:
 
 
 def _reason_command(verb: str, help_text: str, *, is_required: bool = False) -> None:
+    # A default of None would count as given, and the option as not missing.
+    default: dict[str, Any] = (
+        {"required": True} if is_required else {"default": "by an operator", "show_default": True}
+    )
+
     @device.command(verb, help=help_text)
     @click.argument("device_id", metavar="ID", type=_DeviceId())
-    @click.option("--reason", required=is_required, default=None if is_required else "by an operator",
-                  show_default=not is_required, help="Why; goes into the audit log.")  # fmt: skip
+    @click.option("--reason", help="Why; goes into the audit log.", **default)
     @json_option
     @click.pass_context
     def act(ctx: click.Context, device_id: str, reason: str, as_json: bool) -> None:
