@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import fleetward
 from fleetward.base.config import ports_from
 from support.platform import free_port_base
+from support.small_disk import small_disk
 
 _CHANGES_AT_EACH_START = {"running.lock", "nats.log", "nats.conf", "server.pem"}
 
@@ -228,6 +229,18 @@ def test_a_missing_message_engine_is_named_with_how_to_get_it(data: Path, tmp_pa
     )  # fmt: skip
     assert_clear(failed, "nats-server", "found none")
     assert "pip install" in failed.stderr
+
+
+@pytest.mark.parametrize("kib", [4, 24, 48, 120, 200])
+def test_a_full_disk_stops_init_and_a_second_run_finishes_it(tmp_path: Path, kib: int) -> None:
+    with small_disk(tmp_path / "small", kib=kib) as disk:
+        data = disk.path / "data"
+        assert_clear(fleetward_cli("init", "--data", str(data), "--trust-domain", "fleet.test"))
+        keys = {path: path.read_bytes() for path in data.rglob("*.pem")}
+        subprocess.run(["mount", "-o", "remount,size=8m", disk.path], check=True)
+        finished = fleetward_cli("init", "--data", str(data), "--trust-domain", "fleet.test", "--json")
+        assert finished.returncode == 0, finished.stderr
+        assert {path: path.read_bytes() for path in keys} == keys
 
 
 @pytest.mark.parametrize(

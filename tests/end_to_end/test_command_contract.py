@@ -1,7 +1,9 @@
 """Each line of the command contract, typed as operators type it, against a running platform."""
 
+import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -10,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
+import nats.errors
+import nkeys
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -266,6 +271,32 @@ def test_a_third_partys_client_publishes_with_nothing_but_its_certificate(
         )
         assert refused.returncode != 0, client_id
     platform.wait_for_event("session.refused", device="third-1")
+
+
+def test_a_back_end_of_anybodys_reads_what_devices_sent(platform: Platform, tmp_path: Path) -> None:
+    """nats-py, another's library, with the platform's nkey and root: streams of telemetry and of events."""
+    platform.run_json("device", "add", "read-1", "--model", "meter")
+    context = ssl.create_default_context(cafile=platform.ca_file)
+
+    async def read() -> list[bytes]:
+        client = await nats.connect(
+            f"tls://localhost:{platform.port_base + 3}", tls=context, tls_hostname="localhost",
+            tls_handshake_first=True, nkeys_seed=str(seed), allow_reconnect=False,
+        )  # fmt: skip
+        waiting = await client.jetstream().subscribe("events.>", ordered_consumer=True)
+        found = [await waiting.next_msg(timeout=10)]
+        while b"read-1" not in found[-1].data:
+            found.append(await waiting.next_msg(timeout=10))
+        await client.close()
+        return [message.data for message in found]
+
+    seed = platform.data / "keys" / "nats-platform.seed"
+    last = json.loads(asyncio.run(read())[-1])
+    assert (last["kind"], last["device"]) == ("device.registered", "read-1")
+    seed = tmp_path / "stranger.seed"
+    seed.write_bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
+    with pytest.raises(nats.errors.Error):
+        asyncio.run(read())
 
 
 def wait_for_telemetry(platform: Platform, device: str) -> dict[str, Any]:

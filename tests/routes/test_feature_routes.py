@@ -14,6 +14,7 @@ from fleetward.features.media.model import TicketRefusedError
 from support.asgi import AsgiClient
 from support.clock import ManualClock
 from support.real_apps import RealApps
+from support.small_disk import small_disk
 from support.updates import SBOM
 
 IMAGE = bytes(range(256)) * 512
@@ -153,6 +154,15 @@ def test_an_upload_cut_short_is_refused_and_leaves_nothing(apps: RealApps, kept:
     assert_problem(answer, 400, "invalid_input")
     assert list(apps.rooms.updates.uploads.iterdir()) == []
     assert apps.operator("GET", "/releases").json() == []
+
+
+def test_an_upload_without_room_is_refused_and_can_be_repeated(apps: RealApps) -> None:
+    with small_disk(apps.rooms.updates.uploads, kib=64):
+        refused = publish(apps)
+        assert_problem(refused, 503, "unavailable")
+        assert "disk space" in refused.json()["hint"]
+        assert list(apps.rooms.updates.uploads.iterdir()) == []
+    assert publish(apps).status_code == 201
 
 
 def test_a_device_reads_its_models_metadata_and_artifacts_in_pieces(apps: RealApps) -> None:
