@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from fleetward.base.clock import Clock
-from fleetward.base.errors import CorruptDataError, UnavailableError
+from fleetward.base.errors import ConfigError, CorruptDataError, UnavailableError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
@@ -133,7 +133,7 @@ class Database:
         except sa.exc.OperationalError as error:
             raise UnavailableError(
                 "database: expected it to answer, found an error",
-                hint="See the log for the cause; look at disk space and that the database is running.",
+                hint="Look at disk space, at who owns the file, and that the database is running.",
             ) from error
         except sa.exc.DatabaseError as error:
             if "malformed" in str(error) or "not a database" in str(error):
@@ -146,7 +146,14 @@ class Database:
 
 def _make_engine(url: str) -> sa.Engine:
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        try:
+            return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+            scheme = url.partition(":")[0][:40]  # what follows may hold a password
+            raise ConfigError(
+                f"database: expected a URL such as postgresql+psycopg://user@host/name, found {scheme!r}",
+                hint="Set it in fleetward.toml; docs/reference/config.md explains it.",
+            ) from error
     engine = sa.create_engine(
         url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
     )

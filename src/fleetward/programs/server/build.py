@@ -42,7 +42,6 @@ from fleetward.outside.nats.archive import Archive
 from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
 from fleetward.wire.est import PATH as EST_PATH
 
-_MAX_IMAGE_BYTES = 4 * 1024**3
 _MAX_MANIFEST_BYTES = 256 * 1024**2
 # The pages load scripts, styles and media of their own origin only.
 _PAGE_POLICY = (
@@ -147,7 +146,7 @@ def build_console_app(
     app.include_router(media_http.page_router)
     app.add_middleware(
         BodyLimit,
-        limits={"/api/v1/releases": _MAX_IMAGE_BYTES, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
+        limits={**updates_http.BODY_LIMITS, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
     )
     app.add_middleware(SecurityHeaders, policy=_PAGE_POLICY)
     return app
