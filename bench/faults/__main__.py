@@ -23,6 +23,7 @@ from bench.faults.outcome import Outcome
 from bench.faults.platform import kill_platforms
 from bench.faults.update import cut_updates, kill_updates
 from bench.rig import raise_file_limit
+from fleetward.base.logging import configure_logging
 
 _SUITES: dict[str, tuple[Callable[[Path, int, int], Iterator[Outcome]], int]] = {
     "enrollment": (kill_enrollments, 200),
@@ -38,6 +39,7 @@ def main() -> int:
     """Run what the command line names; return the exit code."""
     wanted = _parse_arguments()
     raise_file_limit()
+    configure_logging(level="critical", human=False)  # what a part of a platform in this process says
     console = Console(stderr=True)
     totals: Counter[str] = Counter()
     flaws: list[tuple[str, Outcome]] = []

@@ -71,7 +71,6 @@ def require_session(
 
 def _record_of(tx: Tx, device: Device, model: Model, version: int) -> AdmissionRecord:
     appraisal = attestation.find_appraisal(tx, device.id)
-    certificates = pki.list_certificates(tx, device.id)
     return AdmissionRecord(
         device=device.id,
         version=version,
@@ -79,8 +78,6 @@ def _record_of(tx: Tx, device: Device, model: Model, version: int) -> AdmissionR
         requires_appraisal=model.attestation is AttestationPolicy.REQUIRED,
         is_appraisal_good=appraisal is not None and appraisal.good,
         appraisal_expires_at=None if appraisal is None else appraisal.expires_at,
-        live_serials=frozenset(
-            f"{one.serial:x}" for one in certificates if one.revoked_at is None and one.not_after > tx.now
-        ),
+        live_serials=frozenset(f"{serial:x}" for serial in pki.list_live_serials(tx, device.id)),
         revoked_serials=frozenset(f"{serial:x}" for serial in pki.list_revoked_serials(tx, device.id)),
     )
