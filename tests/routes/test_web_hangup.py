@@ -24,10 +24,9 @@ def test_a_client_that_hangs_up_in_its_request_is_no_failure_of_ours() -> None:
         return len(await request.body())
 
     sent: list[Message] = []
-    coming = iter([
-        {"type": "http.request", "body": b"half of", "more_body": True},
-        {"type": "http.disconnect"},
-    ])  # fmt: skip
+    half: Message = {"type": "http.request", "body": b"half of", "more_body": True}
+    gone: Message = {"type": "http.disconnect"}
+    coming = iter([half, gone])
 
     async def receive() -> Message:
         return next(coming)

@@ -69,10 +69,10 @@ _LIVE = sa.select(certificates.c.serial).where(
     certificates.c.revoked_at.is_(None),
     certificates.c.not_after >= sa.bindparam("now"),
 )
-_REVOKED = sa.select(certificates.c.serial).where(
+_REVOKED_SERIALS = sa.select(certificates.c.serial).where(
     certificates.c.revoked_at.is_not(None), certificates.c.not_after >= sa.bindparam("now")
 )
-_REVOKED_OF_DEVICE = _REVOKED.where(certificates.c.device == sa.bindparam("of"))
+_REVOKED_SERIALS_OF = _REVOKED_SERIALS.where(certificates.c.device == sa.bindparam("of"))
 _BY_SERIAL = sa.select(*_RECORD).where(certificates.c.serial == sa.bindparam("wanted"))
 
 
@@ -130,9 +130,9 @@ def revoke(tx: Tx, serials: Collection[int], reason: RevocationReason) -> int:
 def list_revoked_serials(tx: Tx, device_id: str | None, now: datetime) -> list[int]:
     """Return the serials that are revoked and have not expired, of one device or of all."""
     if device_id is None:
-        found = tx.conn.execute(_REVOKED, {"now": now})
+        found = tx.conn.execute(_REVOKED_SERIALS, {"now": now})
     else:
-        found = tx.conn.execute(_REVOKED_OF_DEVICE, {"now": now, "of": device_id})
+        found = tx.conn.execute(_REVOKED_SERIALS_OF, {"now": now, "of": device_id})
     return [int(serial, 16) for serial in found.scalars()]
 
 
