@@ -108,14 +108,18 @@ class Database:
             yield Tx(conn, self.clock.now(), actor)
 
     @contextmanager
-    def write(self, actor: str) -> Iterator[Tx]:
-        """Open a transaction that commits when the block ends, and rolls back when it raises."""
+    def write(self, actor: str, *, is_told: bool = True) -> Iterator[Tx]:
+        """Open a transaction that commits when the block ends, and rolls back when it raises.
+
+        Args:
+            is_told: whether the listeners of `on_write` hear of it.
+        """
         with self._connect(is_write=True) as conn:
             tx = Tx(conn, self.clock.now(), actor, self._notary)
             yield tx
         for act in tx._after_commit:  # noqa: SLF001 - its owner
             act()
-        for listener in self._listeners:
+        for listener in self._listeners if is_told else ():
             listener()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleetward.base import errors
@@ -162,6 +163,10 @@ def add_error_handlers(app: FastAPI) -> None:
             found.status_code, codes.get(found.status_code, "error"), str(found.detail), headers=headers
         )
 
+    async def on_hangup(_request: Request, _error: Exception) -> JSONResponse:
+        """Devices lose their power in the middle of a request; nobody is left to read the answer."""
+        return problem(400, "invalid_input", "request body: expected all of it, found the connection closed")
+
     async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
         reference = secrets.token_hex(6)
         log.error(
@@ -176,6 +181,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.FleetwardError, on_ours)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(ClientDisconnect, on_hangup)
     app.add_exception_handler(Exception, on_unexpected)
 
 
