@@ -4,7 +4,7 @@ Each link works once, for a limited time, and is kept as a hash. Its secret stan
 URL, which browsers send to no server and write into no log.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -145,7 +145,7 @@ def finish_invitation(tx: Tx, ctx: AccessContext, token: str, answer: Answer, cl
 def _sign_up(
     tx: Tx, ctx: AccessContext, link: Link, operator: Operator, answer: Answer, client: Client
 ) -> SignedUp:
-    acting = Tx(tx.conn, tx.now, actor_of(operator.name))
+    acting = replace(tx, actor=actor_of(operator.name))
     if answer.passkey is None and (answer.password is None or answer.totp_code is None):
         raise InvalidInputError("factors: expected a passkey, or a password and a code, found neither")
     if link.challenge is None or link.sealed_totp is None:
