@@ -18,14 +18,12 @@ from fleetward.base.web import BodyLimit, Edge, add_error_handlers
 from fleetward.features.access.context import AccessContext, SingleSignOn
 from fleetward.features.access.http import router
 from fleetward.features.access.model.passwords import Passwords
-from fleetward.features.access.model.roles import PERMISSIONS
 from fleetward.features.access.service import signing_up
-from fleetward.features.access.service.authenticating import (
-    OperatorAuthenticator,
-    decide_by_administrator,
-)
+from fleetward.features.access.service.authenticating import OperatorAuthenticator
+from fleetward.features.access.service.authorize import Decider, load_policies
 from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.keys import ensure_sealer, load_common_passwords
+from fleetward.features.devices import service as devices
 from support.asgi import AsgiClient
 from support.authenticator import SoftAuthenticator
 from support.clock import ManualClock
@@ -171,20 +169,20 @@ def make_access(folder: Path, *, sso: SingleSignOn | None = None) -> AccessConte
         sealer=ensure_sealer(folder),
         passwords=Passwords(QUICK),
         common_passwords=load_common_passwords(),
-        list_rights=lambda _tx, _identity: dict.fromkeys(PERMISSIONS, ("*",)),
+        decider=Decider(load_policies(), devices),
         sso=sso,
     )
 
 
 def make_house(db: Database, folder: Path, *, sso: SingleSignOn | None = None) -> AccessHouse:
-    """Return the routes of access over `db`; administrators may do everything, others nothing."""
+    """Return the routes of access over `db`; the policies decide."""
     ctx = make_access(folder / "keys", sso=sso)
     app = FastAPI()
     add_error_handlers(app)
     app.add_middleware(BodyLimit, default_bytes=64 * 1024)
     identifier = Identifier(db, ctx, LOCAL_TOKEN)
     app.state.access = ctx
-    app.state.edge = Edge(db, OperatorAuthenticator(db, identifier, decide_by_administrator))
+    app.state.edge = Edge(db, OperatorAuthenticator(db, identifier, ctx.decider.decide))
     app.include_router(router, prefix="/api/v1")
     return AccessHouse(app, db, ctx)
 

@@ -3,11 +3,14 @@
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Protocol, cast
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +24,7 @@ log = get_logger("web")
 PROBLEM_TYPE = "application/problem+json"
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 _OUR_FAULT = 500
+READMIT_EVERY_S = 10.0
 
 # Most specific first is not needed: lookup walks the class's own ancestry.
 STATUS_OF: dict[type[errors.FleetwardError], int] = {
@@ -49,9 +53,31 @@ def status_of(error: errors.FleetwardError) -> int:
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking, as `operator:<name>` or `device:<id>`."""
+    """Who is asking, and where they may do what the route asks for.
+
+    Attributes:
+        actor: `operator:<name>` or `device:<id>`.
+        operator: the operator's name; None for the local token.
+        groups: the device groups in which they hold the route's permission; None means in all.
+        mfa_at: when they last gave two factors; None where a token stands for them.
+    """
 
     actor: str
+    operator: str | None = None
+    groups: frozenset[str] | None = None
+    mfa_at: datetime | None = None
+
+    def covers(self, group: str) -> bool:
+        """Whether they may act in a device group."""
+        return self.groups is None or group in self.groups
+
+    def check_group(self, group: str) -> None:
+        """Pass when they may act in a device group. Raises ForbiddenError."""
+        if not self.covers(group):
+            held = ", ".join(sorted(self.groups or ()))
+            raise errors.ForbiddenError(
+                f"group {group[:64]}: expected one in which you may do this ({held}), found another"
+            )
 
 
 class Authenticator(Protocol):
@@ -61,6 +87,7 @@ class Authenticator(Protocol):
         Raises:
             UnauthenticatedError: no valid proof of who they are.
             ForbiddenError: known, and not allowed.
+            NotFoundError: the request names a device they may not see.
         """
         ...
 
@@ -90,6 +117,15 @@ class _Requires:
 def requires(permission: str) -> Any:
     """Return the dependency that admits who may do `permission`, to annotate a Principal with."""
     return Depends(_Requires(permission))
+
+
+async def readmit(request: Request, permission: str) -> Principal:
+    """Ask anew whether the reader of a stream may read on; streams do so every `READMIT_EVERY_S`.
+
+    Raises:
+        UnauthenticatedError, ForbiddenError, NotFoundError: they may not; the stream ends.
+    """
+    return await run_in_threadpool(edge_of(request).authenticator.authorize, request, permission)
 
 
 def _db(request: Request) -> Database:
@@ -134,6 +170,52 @@ def render_error(error: errors.FleetwardError) -> JSONResponse:
     if error.hint:
         more["hint"] = error.hint
     return problem(status_of(error), error.code, error.message, headers=headers, **more)
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457); some codes carry further members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str | None = None
+
+
+_PROBLEM_REF = "#/components/schemas/Problem"
+# What any route may answer beside its own success; for `include_router(responses=…)`.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {PROBLEM_TYPE: {"schema": {"$ref": _PROBLEM_REF}}}}
+    for status, text in {
+        400: "The request is not valid.",
+        401: "No valid proof of who asks.",
+        403: "Known, and not allowed.",
+        404: "Not there, or not for the caller to see.",
+        409: "Not in a state that allows this.",
+        413: "Over a size limit.",
+        429: "Too many attempts; Retry-After says when to come back.",
+        503: "Something this needs does not answer now.",
+    }.items()
+}
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Put `Problem` into the OpenAPI document, and take out FastAPI's own 422: here that is a 400."""
+    render = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = render()
+        for operations in document.get("paths", {}).values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -1,19 +1,15 @@
 """What every use case of access needs, wired once from settings."""
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from fleetward.base.db import Tx
-from fleetward.features.access.model.identity import Identity
 from fleetward.features.access.model.passwords import Passwords
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.model.sealing import Sealer
 from fleetward.features.access.ports import OidcClient
-
-# permission → the groups it is held in; ("*",) means all.
-ListRights = Callable[[Tx, Identity], Mapping[str, tuple[str, ...]]]
+from fleetward.features.access.service.authorize import Decider
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class AccessContext:
     sealer: Sealer
     passwords: Passwords
     common_passwords: frozenset[str] = field(repr=False)
-    list_rights: ListRights
+    decider: Decider
     sso: SingleSignOn | None = None
 
     @property

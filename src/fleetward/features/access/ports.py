@@ -1,9 +1,10 @@
-"""What access asks of others: the OpenID provider."""
+"""What access asks of others: the OpenID provider, and which group a device is in."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fleetward.base.errors import UnauthenticatedError
+from fleetward.base.db import Tx
+from fleetward.base.errors import NotFoundError, UnauthenticatedError
 
 
 @dataclass(frozen=True)
@@ -51,4 +52,14 @@ class OidcClient(Protocol):
             ProviderRefusedError: refused, or the token does not verify.
             UnavailableError: the provider does not answer.
         """
+        ...
+
+
+class DeviceGroups(Protocol):
+    def find_group(self, tx: Tx, device_id: str) -> str | None:
+        """Return the group of a device, None when there is no such device."""
+        ...
+
+    def not_found(self, device_id: str) -> NotFoundError:
+        """Return the error of a device that does not exist, word for word."""
         ...

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from fleetward.base.clock import parse_time
 from fleetward.base.db import Database
+from fleetward.base.errors import FleetwardError
 from fleetward.base.events import Event, list_events
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import READMIT_EVERY_S, Db, Principal, readmit, requires
 
 router = APIRouter(tags=["events"])
 _MAX_PAGE = 5000
@@ -43,7 +44,7 @@ class EventPage:
 @router.get("/events")
 def list_page(
     db: Db,
-    _principal: Annotated[Principal, requires("event.read")],
+    principal: Annotated[Principal, requires("event.read")],
     device: str | None = None,
     since: str | None = None,
     after: int = 0,
@@ -51,7 +52,9 @@ def list_page(
 ) -> EventPage:
     since_at = parse_time(since) if since else None
     with db.read() as tx:
-        found = list_events(tx, device=device, since=since_at, after_id=after, limit=limit)
+        found = list_events(
+            tx, device=device, since=since_at, groups=principal.groups, after_id=after, limit=limit
+        )
     return EventPage(
         [EventView(**event.as_json()) for event in found], found[-1].id if len(found) == limit else None
     )
@@ -59,21 +62,32 @@ def list_page(
 
 @router.get("/events/stream")
 def stream(
+    request: Request,
     db: Db,
-    _principal: Annotated[Principal, requires("event.read")],
+    principal: Annotated[Principal, requires("event.read")],
     device: str | None = None,
     after: int = 0,
 ) -> StreamingResponse:
     """Stream events with an id over `after` as they happen, one JSON object each, as server-sent events."""
     return StreamingResponse(
-        _follow(db, device, after), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        _follow(request, db, principal, device, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
     )
 
 
-async def _follow(db: Database, device: str | None, after: int) -> AsyncIterator[bytes]:
-    spoke_at = time.monotonic()
+async def _follow(
+    request: Request, db: Database, principal: Principal, device: str | None, after: int
+) -> AsyncIterator[bytes]:
+    spoke_at = admitted_at = time.monotonic()
     while True:
-        found = await run_in_threadpool(_read_after, db, device, after)
+        if time.monotonic() - admitted_at > READMIT_EVERY_S:
+            try:
+                principal = await readmit(request, "event.read")
+            except FleetwardError:
+                return
+            admitted_at = time.monotonic()
+        found = await run_in_threadpool(_read_after, db, device, principal.groups, after)
         for event in found:
             after = event.id
             yield f"id: {event.id}\ndata: {json.dumps(event.as_json())}\n\n".encode()
@@ -86,6 +100,6 @@ async def _follow(db: Database, device: str | None, after: int) -> AsyncIterator
             await asyncio.sleep(_POLL_S)
 
 
-def _read_after(db: Database, device: str | None, after: int) -> list[Event]:
+def _read_after(db: Database, device: str | None, groups: frozenset[str] | None, after: int) -> list[Event]:
     with db.read() as tx:
-        return list_events(tx, device=device, after_id=after)
+        return list_events(tx, device=device, groups=groups, after_id=after)

@@ -72,6 +72,7 @@ def add_device(
     request: Request, db: Db, body: DeviceBody, principal: Annotated[Principal, requires("device.add")]
 ) -> ClaimView:
     lifetime = parse_duration(body.claim_lifetime, what="claim_lifetime")
+    principal.check_group(body.group)
     with db.write(principal.actor) as tx:
         _, claim = service.add_device(tx, body.id, body.model, group=body.group, claim_lifetime=lifetime)
     return _view_claim(request, claim)
@@ -85,7 +86,7 @@ def import_devices(
 ) -> service.ImportReport:
     """Register the devices of a signed shipment manifest: the request's body, all or none."""
     with db.write(principal.actor) as tx:
-        return service.import_manifest(tx, None, content)
+        return service.import_manifest(tx, None, content, check_group=principal.check_group)
 
 
 @router.post("/devices/{device_id}/claims", status_code=201)

@@ -53,6 +53,7 @@ def open_view(
 @router.delete("/views/{view_id}", status_code=204)
 def close_view(db: Db, view_id: str, principal: Annotated[Principal, requires("video.view")]) -> None:
     with db.write(principal.actor) as tx:
+        service.check_visible(tx, view_id, principal.covers)
         service.close_view(tx, view_id, "closed by an operator")
 
 

@@ -1,5 +1,6 @@
 """Use cases of live video: grant a view, redeem its ticket, close it. No verified session, no video."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from fleetward.base.clock import render_time
@@ -77,8 +78,19 @@ def get_view(tx: Tx, view_id: str) -> View:
     """Return a view. Raises NotFoundError."""
     found = store.find_view(tx, view_id)
     if found is None:
-        raise NotFoundError(f"view {view_id[:64]}: expected one that was granted, found none")
+        raise _not_found(view_id)
     return found
+
+
+def check_visible(tx: Tx, view_id: str, covers: Callable[[str], bool]) -> None:
+    """Pass when the view's device is in a group that the caller covers.
+
+    Raises:
+        NotFoundError: it is not, or there is no such view: the two read alike.
+    """
+    group = devices.find_group(tx, get_view(tx, view_id).device_id)
+    if group is None or not covers(group):
+        raise _not_found(view_id)
 
 
 def close_view(tx: Tx, view_id: str, reason: str) -> None:
@@ -105,3 +117,7 @@ def record_refusal(tx: Tx, device_id: str | None, reason: str, message: str) -> 
 def forget_old(tx: Tx) -> int:
     """Delete views that ended 30 days ago; the audit log keeps them. Return how many."""
     return store.delete_older(tx, tx.now - _KEPT)
+
+
+def _not_found(view_id: str) -> NotFoundError:
+    return NotFoundError(f"view {view_id[:64]}: expected one that was granted, found none")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,8 +13,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetward.base.clock import render_time
+from fleetward.base.errors import FleetwardError
 from fleetward.base.ids import parse_id
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import READMIT_EVERY_S, Db, Principal, readmit, requires
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import CommandRecord, CommandState, Presence, Shadow
@@ -23,7 +25,6 @@ from fleetward.wire.shadow import shadow_delta
 
 router = APIRouter(tags=["messaging"])
 _MAX_RECORDS = 1000
-_KEEPALIVE_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -192,26 +193,30 @@ def watch(
     with db.read() as tx:
         devices.get_device(tx, device_id)
     return StreamingResponse(
-        _follow(_context(request).watcher, device_id),
+        _follow(request, _context(request).watcher, device_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
 
 
-async def _follow(watcher: Watcher, device_id: str) -> AsyncIterator[bytes]:
+async def _follow(request: Request, watcher: Watcher, device_id: str) -> AsyncIterator[bytes]:
     yield b": watching\n\n"
     items = watcher.watch(device_id)
     coming: asyncio.Future[WatchItem] | None = None
+    admitted_at = time.monotonic()
     try:
         while True:
+            if time.monotonic() - admitted_at > READMIT_EVERY_S:
+                await readmit(request, "telemetry.read")
+                admitted_at = time.monotonic()
             coming = coming or asyncio.ensure_future(anext(items))
-            done, _ = await asyncio.wait({coming}, timeout=_KEEPALIVE_S)
+            done, _ = await asyncio.wait({coming}, timeout=READMIT_EVERY_S)
             if not done:
                 yield b": still here\n\n"
                 continue
             item, coming = coming.result(), None
             yield f"data: {json.dumps(asdict(item), default=str)}\n\n".encode()
-    except StopAsyncIteration:
+    except (StopAsyncIteration, FleetwardError):
         return
     finally:
         if coming is not None:

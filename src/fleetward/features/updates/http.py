@@ -1,5 +1,6 @@
 """Operator routes of releases."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,12 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from fleetward.base.clock import render_time
+from fleetward.base.db import Database
 from fleetward.base.errors import NotFoundError
 from fleetward.base.web import Db, Principal, requires
-from fleetward.features.updates import service
+from fleetward.features.updates import approving, service
 from fleetward.features.updates.context import DEFAULT_MAX_IMAGE_BYTES, UpdatesContext
 from fleetward.features.updates.keys import MAX_ROOT_BYTES
-from fleetward.features.updates.model import MAX_SBOM_BYTES, Artifact, Release, ReleaseState
+from fleetward.features.updates.model import (
+    APPROVALS_NEEDED,
+    MAX_SBOM_BYTES,
+    Approval,
+    Artifact,
+    Release,
+    ReleaseState,
+)
 from fleetward.features.updates.upload import receive_release
 from fleetward.wire import update_paths as paths
 from fleetward.wire.manifest import render_pinned_keys
@@ -53,9 +62,21 @@ class WithdrawBody(BaseModel):
     reason: str = Field(default="by an operator", min_length=1, max_length=200)
 
 
+class RejectBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=200)
+
+
+@dataclass(frozen=True)
+class ApprovalView:
+    operator: str
+    at: str
+
+
 @dataclass(frozen=True)
 class ReleaseView:
-    """A release, as operators see it."""
+    """A release, as operators see it. `approvals_needed` is 0 for one that was published before set-up."""
 
     model: str
     version: str
@@ -69,6 +90,11 @@ class ReleaseView:
     published_at: str | None
     withdrawn_at: str | None
     withdrawn_reason: str
+    approvals: list[ApprovalView]
+    approvals_needed: int
+    rejected_at: str | None
+    rejected_by: str | None
+    rejected_reason: str | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +112,7 @@ async def publish(
     context = _context(request)
     async with receive_release(request, context) as new:
         release = await run_in_threadpool(service.publish, db, context, principal.actor, new)
-    return view_release(release)
+    return await run_in_threadpool(_view, db, release)
 
 
 @router.get("/releases")
@@ -94,7 +120,11 @@ def list_releases(
     db: Db, _principal: Annotated[Principal, requires("release.read")], model: str | None = None
 ) -> list[ReleaseView]:
     with db.read() as tx:
-        return [view_release(one) for one in service.list_releases(tx, model=model)]
+        approvals = approving.list_approvals(tx)
+        return [
+            view_release(one, approving.list_counted(tx, one, approvals.get(one.id, [])))
+            for one in service.list_releases(tx, model=model)
+        ]
 
 
 @router.get("/releases/{model}/{version}")
@@ -102,7 +132,32 @@ def get_release(
     db: Db, model: str, version: str, _principal: Annotated[Principal, requires("release.read")]
 ) -> ReleaseView:
     with db.read() as tx:
-        return view_release(service.get_release(tx, model, version))
+        release = service.get_release(tx, model, version)
+    return _view(db, release)
+
+
+@router.post("/releases/{model}/{version}/approve")
+def approve(
+    request: Request,
+    db: Db,
+    model: str,
+    version: str,
+    principal: Annotated[Principal, requires("release.approve")],
+) -> ReleaseView:
+    """Approve another's release; the second approval signs it and offers it to devices."""
+    return _view(db, approving.approve(db, _context(request), principal.operator, model, version))
+
+
+@router.post("/releases/{model}/{version}/reject")
+def reject(
+    db: Db,
+    model: str,
+    version: str,
+    body: RejectBody,
+    principal: Annotated[Principal, requires("release.approve")],
+) -> ReleaseView:
+    """Refuse a pending release for good."""
+    return _view(db, approving.reject(db, principal.actor, model, version, body.reason))
 
 
 @router.post("/releases/{model}/{version}/withdraw")
@@ -114,7 +169,7 @@ def withdraw(
     body: WithdrawBody,
     principal: Annotated[Principal, requires("release.withdraw")],
 ) -> ReleaseView:
-    return view_release(service.withdraw(db, _context(request), principal.actor, model, version, body.reason))
+    return _view(db, service.withdraw(db, _context(request), principal.actor, model, version, body.reason))
 
 
 @router.get("/releases/{model}/{version}/manifest", response_class=Response)
@@ -124,6 +179,10 @@ def get_manifest(
     """Return the signed envelope, byte for byte as devices keep it."""
     with db.read() as tx:
         release = service.get_release(tx, model, version)
+    if not release.is_signed:
+        raise NotFoundError(
+            f"manifest of {version} of {model}: expected it signed, found the release {release.state}"
+        )
     return Response(release.manifest, media_type="application/vnd.dsse+json")
 
 
@@ -165,8 +224,9 @@ def get_trust(request: Request, _principal: Annotated[Principal, requires("relea
     )
 
 
-def view_release(release: Release) -> ReleaseView:
+def view_release(release: Release, approvals: Sequence[Approval]) -> ReleaseView:
     """Return the public form of a release."""
+    was_judged = bool(approvals) or release.state in (ReleaseState.PENDING, ReleaseState.REJECTED)
     return ReleaseView(
         model=release.model,
         version=release.version,
@@ -180,7 +240,18 @@ def view_release(release: Release) -> ReleaseView:
         published_at=_render(release.published_at),
         withdrawn_at=_render(release.withdrawn_at),
         withdrawn_reason=release.withdrawn_reason,
+        approvals=[ApprovalView(one.operator, render_time(one.at)) for one in approvals],
+        approvals_needed=APPROVALS_NEEDED if was_judged else 0,
+        rejected_at=_render(release.rejected_at),
+        rejected_by=release.rejected_by,
+        rejected_reason=release.rejected_reason,
     )
+
+
+def _view(db: Database, release: Release) -> ReleaseView:
+    with db.read() as tx:
+        given = approving.list_approvals(tx).get(release.id, [])
+        return view_release(release, approving.list_counted(tx, release, given))
 
 
 def _download(request: Request, target: str, artifact: Artifact, media_type: str) -> StreamingResponse:

@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fleetward.base.errors import ConflictError, InvalidInputError, TooLargeError
+from fleetward.base.errors import ConflictError, ForbiddenError, InvalidInputError, TooLargeError
 from fleetward.wire.manifest import MAX_COUNTER
 
 MAX_SBOM_BYTES = 32 * 1024 * 1024
 MAX_VERSION_CHARS = 64
+APPROVALS_NEEDED = 2
 _VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{MAX_VERSION_CHARS - 1}}}")
 
 # How long each kind of TUF metadata is believed. A frozen mirror cannot outlive the timestamp. All are signed
@@ -31,9 +32,20 @@ class ReleaseError(ConflictError):
     code = "release_conflict"
 
 
-class ReleaseState(StrEnum):
-    """PUBLISHING: promised, and finished by asking again; no device is offered it yet."""
+class SeparationOfDutyError(ForbiddenError):
+    """It takes another person than who has acted already."""
 
+    code = "separation_of_duty"
+
+
+class ReleaseState(StrEnum):
+    """PENDING waits for approvals and is not signed; PUBLISHING is promised, and finished by asking again.
+
+    No device is offered either of them.
+    """
+
+    PENDING = "pending"
+    REJECTED = "rejected"
     PUBLISHING = "publishing"
     PUBLISHED = "published"
     WITHDRAWN = "withdrawn"
@@ -53,7 +65,7 @@ class Release:
     """Firmware of one version for one model. Never changes, apart from its state.
 
     Attributes:
-        manifest: the signed DSSE envelope, as devices keep it.
+        manifest: the signed DSSE envelope, as devices keep it; empty until it is approved.
     """
 
     id: int
@@ -69,6 +81,22 @@ class Release:
     published_at: datetime | None = None
     withdrawn_at: datetime | None = None
     withdrawn_reason: str = ""
+    rejected_at: datetime | None = None
+    rejected_by: str | None = None
+    rejected_reason: str | None = None
+
+    @property
+    def is_signed(self) -> bool:
+        return bool(self.manifest)
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One operator's yes to a release."""
+
+    release: int
+    operator: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -147,6 +175,25 @@ def next_counter(model: str, highest: int | None, wanted: int | None) -> int:
             hint="Leave it out to get the next one. Devices never go back below a counter they confirmed.",
         )
     return counter
+
+
+def check_approver(release: Release, approvals: Iterable[Approval], operator: str) -> None:
+    """Pass when this operator's approval may count.
+
+    Raises:
+        ReleaseError: the release waits for none, or they gave theirs.
+        SeparationOfDutyError: they handed it in.
+    """
+    name = f"release {release.version} of {release.model}"
+    if release.state is not ReleaseState.PENDING:
+        raise ReleaseError(f"{name}: expected it pending, found it {release.state}")
+    if release.author == f"operator:{operator}":
+        raise SeparationOfDutyError(
+            f"{name}: expected approval by others than its author, found {operator}",
+            hint="Ask two other release managers, security officers or administrators.",
+        )
+    if operator in {one.operator for one in approvals}:
+        raise ReleaseError(f"{name}: expected approval by another operator, found {operator} approved before")
 
 
 def find_current(releases: Iterable[Release]) -> Release | None:

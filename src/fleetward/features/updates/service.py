@@ -1,11 +1,12 @@
 """Use cases of releases. Publishing cannot be undone, so it is: intent row → artifacts → metadata → outcome.
 
+Once there are operators, a release is handed in as pending and unsigned; `approving` takes it from there.
 Devices see nothing before the timestamp names it, and that is written last. Whatever interrupts, asking for
 the same publication again finishes it.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleetward import __version__
@@ -13,6 +14,7 @@ from fleetward.base.clock import render_time
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import InvalidInputError, NotFoundError, TooLargeError
 from fleetward.base.events import Severity, emit
+from fleetward.features.access.service.authorize import is_set_up
 from fleetward.features.attestation import service as attestation
 from fleetward.features.attestation.model import ReferenceValues
 from fleetward.features.audit import service as audit
@@ -65,6 +67,8 @@ class NewRelease:
 def publish(db: Database, context: UpdatesContext, actor: str, new: NewRelease) -> Release:
     """Sign a release and offer it to every device of its model; doing it again changes nothing.
 
+    Once there are operators it waits for two of them, unsigned, and is returned as pending.
+
     Raises:
         InvalidInputError: bad version, counter or SBOM, or an empty image.
         TooLargeError: image or SBOM over its limit.
@@ -80,7 +84,7 @@ def publish(db: Database, context: UpdatesContext, actor: str, new: NewRelease) 
     if release.state is ReleaseState.PUBLISHED:
         return release
     _store_artifacts(context, release, new)
-    return _finish(db, context, actor, release)
+    return release if release.state is ReleaseState.PENDING else finish(db, context, actor, release)
 
 
 def withdraw(
@@ -96,6 +100,11 @@ def withdraw(
         release = get_release(tx, model, version)
     if release.state is ReleaseState.WITHDRAWN:
         return release
+    if release.state in (ReleaseState.PENDING, ReleaseState.REJECTED):
+        raise ReleaseError(
+            f"release {version} of {model}: expected it published, found it {release.state}",
+            hint="A pending release is rejected: fleetward release reject",
+        )
     if release.state is ReleaseState.PUBLISHING:
         raise ReleaseError(
             f"release {version} of {model}: expected it published, found its publication unfinished",
@@ -109,7 +118,7 @@ def withdraw(
             "withdrawn_reason": reason[:MAX_REASON_CHARS],
         }
         if store.update_release(tx, release, **values):
-            audit.append(tx, "release.withdrawn", _subject(release), reason=reason[:MAX_REASON_CHARS])
+            audit.append(tx, "release.withdrawn", subject_of(release), reason=reason[:MAX_REASON_CHARS])
             message = f"Firmware {version} for {model} was withdrawn: {reason}"
             emit(
                 tx, "release.withdrawn", message, severity=Severity.NOTICE,
@@ -138,6 +147,15 @@ def find_current_release(tx: Tx, model: str) -> Release | None:
     return find_current(store.list_releases(tx, model=model, state=ReleaseState.PUBLISHED))
 
 
+def list_current_releases(tx: Tx) -> dict[str, Release]:
+    """Return for each model the release that its devices should run; models without one are left out."""
+    published = store.list_releases(tx, state=ReleaseState.PUBLISHED)
+    by_model: dict[str, list[Release]] = {}
+    for one in published:
+        by_model.setdefault(one.model, []).append(one)
+    return {model: current for model, found in by_model.items() if (current := find_current(found))}
+
+
 def register_boot_references(db: Database, context: UpdatesContext) -> None:
     """Let devices attest with this release's boot stage and with the firmware keys of this platform."""
     pinned = hashlib.sha256(render_pinned_keys([context.firmware_key.public_key()])).hexdigest()
@@ -147,12 +165,12 @@ def register_boot_references(db: Database, context: UpdatesContext) -> None:
 
 
 def finish_interrupted(db: Database, context: UpdatesContext) -> int:
-    """Finish the publications whose artifacts are all stored; return how many. For the start of a process."""
+    """Finish the publications whose files are all stored; return how many. For the start of a process."""
     with db.read() as tx:
         begun = store.list_releases(tx, state=ReleaseState.PUBLISHING)
-    ready = [one for one in begun if _has_artifacts(context, one)]
+    ready = [one for one in begun if has_files(context, one)]
     for release in ready:
-        _finish(db, context, "system:updates", release)
+        finish(db, context, "system:updates", release)
     return len(ready)
 
 
@@ -165,41 +183,53 @@ def _begin(tx: Tx, context: UpdatesContext, new: NewRelease, image: Artifact, sb
     if existing is not None:
         return _check_same(existing, new, image, sbom)
     counter = next_counter(new.model, store.highest_counter(tx, new.model), new.security_counter)
-    manifest = FirmwareManifest(
+    wanted = Release(
+        id=0,
         model=new.model,
         version=new.version,
+        state=ReleaseState.PENDING if is_set_up(tx) else ReleaseState.PUBLISHING,
         security_counter=counter,
-        sha256=image.sha256,
-        length=image.length,
-        sbom_sha256=sbom.sha256,
-        created_at=render_time(tx.now),
+        image=image,
+        sbom=sbom,
+        manifest=b"",
+        author=tx.actor,
+        created_at=tx.now,
     )
-    release = store.insert_release(
-        tx,
-        Release(
-            id=0,
-            model=new.model,
-            version=new.version,
-            state=ReleaseState.PUBLISHING,
-            security_counter=counter,
-            image=image,
-            sbom=sbom,
-            manifest=render_manifest(manifest, [context.firmware_key]),
-            author=tx.actor,
-            created_at=tx.now,
-        ),
-    )
+    if wanted.state is ReleaseState.PUBLISHING:
+        return store.insert_release(tx, replace(wanted, manifest=sign_manifest(tx, context, wanted)))
+    release = store.insert_release(tx, wanted)
     audit.append(
-        tx, "release.signed", _subject(release), sha256=image.sha256, security_counter=counter,
+        tx, "release.proposed", subject_of(release), sha256=image.sha256, security_counter=counter,
         sbom_sha256=sbom.sha256,
     )  # fmt: skip
+    message = f"{tx.actor} hands in firmware {new.version} for {new.model}; it waits for two approvals."
+    emit(tx, "release.proposed", message, severity=Severity.NOTICE,
+         model=new.model, version=new.version, security_counter=counter, sha256=image.sha256)  # fmt: skip
     return release
 
 
+def sign_manifest(tx: Tx, context: UpdatesContext, release: Release) -> bytes:
+    """Return the signed manifest of a release, and record that it was signed."""
+    manifest = FirmwareManifest(
+        model=release.model,
+        version=release.version,
+        security_counter=release.security_counter,
+        sha256=release.image.sha256,
+        length=release.image.length,
+        sbom_sha256=release.sbom.sha256,
+        created_at=render_time(tx.now),
+    )
+    audit.append(
+        tx, "release.signed", subject_of(release), sha256=release.image.sha256,
+        security_counter=release.security_counter, sbom_sha256=release.sbom.sha256,
+    )  # fmt: skip
+    return render_manifest(manifest, [context.firmware_key])
+
+
 def _check_same(existing: Release, new: NewRelease, image: Artifact, sbom: Artifact) -> Release:
-    if existing.state is ReleaseState.WITHDRAWN:
+    if existing.state in (ReleaseState.WITHDRAWN, ReleaseState.REJECTED):
         raise ReleaseError(
-            f"release {new.version} of {new.model}: expected a new version, found it withdrawn",
+            f"release {new.version} of {new.model}: expected a new version, found it {existing.state}",
             hint="Publish the mended firmware under a new version.",
         )
     is_same = (existing.image, existing.sbom) == (image, sbom)
@@ -211,8 +241,11 @@ def _check_same(existing: Release, new: NewRelease, image: Artifact, sbom: Artif
     return existing
 
 
-def _finish(db: Database, context: UpdatesContext, actor: str, release: Release) -> Release:
-    """Name the release in signed metadata and record that it is out."""
+def finish(db: Database, context: UpdatesContext, actor: str, release: Release) -> Release:
+    """Name a signed release, whose files are stored, in metadata and record that it is out."""
+    for name, artifact in _artifact_blobs(release).items():
+        if artifact not in (release.image, release.sbom) and context.blobs.find(name) is None:
+            context.blobs.put(name, release.manifest)
 
     def record(tx: Tx) -> None:
         values = {"state": ReleaseState.PUBLISHED.value, "published_at": tx.now}
@@ -225,7 +258,7 @@ def _finish(db: Database, context: UpdatesContext, actor: str, release: Release)
             ReferenceValues(release.image.sha256, digest_manifest(release.manifest).hex()),
         )
         audit.append(
-            tx, "release.published", _subject(release), sha256=release.image.sha256,
+            tx, "release.published", subject_of(release), sha256=release.image.sha256,
             security_counter=release.security_counter,
         )  # fmt: skip
         emit(
@@ -245,14 +278,15 @@ def _finish(db: Database, context: UpdatesContext, actor: str, release: Release)
 
 
 def _artifact_blobs(release: Release) -> dict[str, Artifact]:
-    """Return the blob names of a release's files."""
-    manifest = measure(release.manifest)
+    """Return the blob names of a release's files; the manifest has none before it is signed."""
     targets = {
         paths.image(release.model, release.version): release.image,
         paths.sbom(release.model, release.version): release.sbom,
-        paths.manifest(release.model, release.version): manifest,
-        paths.current_manifest(release.model): manifest,
     }
+    if release.is_signed:
+        manifest = measure(release.manifest)
+        targets[paths.manifest(release.model, release.version)] = manifest
+        targets[paths.current_manifest(release.model)] = manifest
     names = {paths.consistent_name(target, one.sha256): one for target, one in targets.items()}
     return {paths.target_blob(release.model, name)[0]: one for name, one in names.items()}
 
@@ -268,8 +302,9 @@ def _store_artifacts(context: UpdatesContext, release: Release, new: NewRelease)
             context.blobs.put(name, new.sbom if artifact == release.sbom else release.manifest)
 
 
-def _has_artifacts(context: UpdatesContext, release: Release) -> bool:
-    for name, artifact in _artifact_blobs(release).items():
+def has_files(context: UpdatesContext, release: Release) -> bool:
+    """Whether image and SBOM are stored."""
+    for name, artifact in _artifact_blobs(replace(release, manifest=b"")).items():
         found = context.blobs.find(name)
         if found is None or found.length != artifact.length:
             return False
@@ -290,5 +325,5 @@ def _measure_image(path: Path, max_bytes: int) -> Artifact:
     return Artifact(sha256.hexdigest(), sha512.hexdigest(), length)
 
 
-def _subject(release: Release) -> str:
+def subject_of(release: Release) -> str:
     return f"release:{release.model}/{release.version}"

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from fleetward.base.db import RowId, Timestamp, Tx, metadata
 from fleetward.features.updates.model import (
     MAX_VERSION_CHARS,
+    Approval,
     Artifact,
     Release,
     ReleaseState,
@@ -36,8 +37,19 @@ releases = sa.Table(
     sa.Column("published_at", Timestamp, nullable=True),
     sa.Column("withdrawn_at", Timestamp, nullable=True),
     sa.Column("withdrawn_reason", sa.String(200), nullable=False),
+    sa.Column("rejected_at", Timestamp, nullable=True),
+    sa.Column("rejected_by", sa.String(64), nullable=True),
+    sa.Column("rejected_reason", sa.String(200), nullable=True),
     sa.UniqueConstraint("model", "version", name="uq_releases_model_version"),
     sa.UniqueConstraint("model", "security_counter", name="uq_releases_model_security_counter"),
+)
+
+approvals = sa.Table(
+    "release_approvals",
+    metadata,
+    sa.Column("release", RowId, sa.ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    sa.Column("operator", sa.String(64), primary_key=True),
+    sa.Column("at", Timestamp, nullable=False),
 )
 
 repositories = sa.Table(
@@ -116,6 +128,18 @@ def update_release(tx: Tx, release: Release, **values: Any) -> bool:
     return result.rowcount == 1
 
 
+def insert_approval(tx: Tx, approval: Approval) -> None:
+    tx.conn.execute(approvals.insert().values(**approval.__dict__))
+
+
+def list_approvals(tx: Tx, release: int | None = None) -> list[Approval]:
+    """Return the approvals of one release, or of all, oldest first."""
+    query = approvals.select().order_by(approvals.c.at, approvals.c.operator)
+    if release is not None:
+        query = query.where(approvals.c.release == release)
+    return [Approval(row.release, row.operator, row.at) for row in tx.conn.execute(query)]
+
+
 def ensure_repository(tx: Tx, model: str) -> None:
     """Make a model's row when there is none; the caller holds the model's lock."""
     if find_repository(tx, model) is None:
@@ -181,4 +205,7 @@ def _as_release(row: sa.Row[Any]) -> Release:
         published_at=row.published_at,
         withdrawn_at=row.withdrawn_at,
         withdrawn_reason=row.withdrawn_reason,
+        rejected_at=row.rejected_at,
+        rejected_by=row.rejected_by,
+        rejected_reason=row.rejected_reason,
     )

@@ -1,6 +1,7 @@
 """`fleetward release`: firmware."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,7 +32,10 @@ def release() -> None:
 @json_option
 @click.pass_context
 def publish(ctx: click.Context, file: Path, model: str, version: str, sbom: Path, as_json: bool) -> None:
-    """Sign FILE and offer it to every device of the model."""
+    """Hand FILE in for every device of the model.
+
+    It waits for two other operators to approve it; while there are no operators it is published at once.
+    """
     fields = {
         "model": model,
         "version": version,
@@ -41,8 +45,32 @@ def publish(ctx: click.Context, file: Path, model: str, version: str, sbom: Path
     published = connect(ctx).post_multipart("/releases", fields)
     if as_json:
         print_json(published)
-    else:
-        print_facts({heading: published.get(key) for key, heading in _COLUMNS.items()})
+        return
+    print_facts({heading: published.get(key) for key, heading in _COLUMNS.items()})
+    if published["state"] == "pending":
+        click.echo(f"It waits for two approvals: fleetward release approve {model} {version}")
+
+
+@release.command()
+@click.argument("model")
+@click.argument("version")
+@json_option
+@click.pass_context
+def approve(ctx: click.Context, model: str, version: str, as_json: bool) -> None:
+    """Approve another's pending release; the second approval signs it and offers it to devices."""
+    _show_judged(connect(ctx).post(f"/releases/{model}/{version}/approve"), as_json=as_json)
+
+
+@release.command()
+@click.argument("model")
+@click.argument("version")
+@click.option("--reason", required=True, help="Why; its author reads it.")
+@json_option
+@click.pass_context
+def reject(ctx: click.Context, model: str, version: str, reason: str, as_json: bool) -> None:
+    """Refuse a pending release for good; mended firmware takes another version."""
+    body = {"reason": reason}
+    _show_judged(connect(ctx).post(f"/releases/{model}/{version}/reject", body), as_json=as_json)
 
 
 @release.command("list")
@@ -56,3 +84,13 @@ def list_releases(ctx: click.Context, model: str | None, as_json: bool) -> None:
         print_json(found)
     else:
         print_table(found, _COLUMNS, empty="No releases. Publish one: fleetward release publish FILE …")
+
+
+def _show_judged(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    approvals = ", ".join(one["operator"] for one in found["approvals"])
+    facts = {heading: found.get(key) for key, heading in _COLUMNS.items()}
+    print_facts({**facts, "Approved by": approvals, "Rejected by": found["rejected_by"],
+                 "Why": found["rejected_reason"]})  # fmt: skip

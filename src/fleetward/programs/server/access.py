@@ -1,23 +1,22 @@
 """Wires access from settings: limits of sessions, names passkeys are bound to, the OpenID provider."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from fleetward.base.clock import Clock
 from fleetward.base.config import Oidc, OidcRole, ServerConfig
-from fleetward.base.db import Database, Tx
+from fleetward.base.db import Database
 from fleetward.base.errors import ConfigError, InvalidInputError
 from fleetward.base.ids import parse_duration, parse_id
 from fleetward.base.layout import DataFolder
 from fleetward.features.access.context import AccessContext, SingleSignOn
-from fleetward.features.access.model.identity import Identity
 from fleetward.features.access.model.passwords import Passwords
-from fleetward.features.access.model.roles import ALL_GROUPS, PERMISSIONS, Role, parse_role
+from fleetward.features.access.model.roles import ALL_GROUPS, Role, parse_role
 from fleetward.features.access.service import signing_up
-from fleetward.features.access.service.grants import list_grants
+from fleetward.features.access.service.authorize import Decider, load_policies
 from fleetward.features.access.service.keys import ensure_sealer, load_common_passwords
+from fleetward.features.devices import service as devices
 from fleetward.outside.oidc.client import OidcProvider, ProviderSettings
 
 _HTTPS_PORT = ":443"
@@ -40,7 +39,7 @@ def build_access(folder: DataFolder, config: ServerConfig, console: str, clock: 
         sealer=ensure_sealer(folder.keys),
         passwords=Passwords(),
         common_passwords=load_common_passwords(),
-        list_rights=_administrators_rights,
+        decider=Decider(load_policies(), devices),
         sso=None if config.oidc is None else _build_sso(config.oidc, folder, clock),
     )
 
@@ -58,15 +57,6 @@ def show_setup_link(db: Database, access: AccessContext) -> None:
         "Another one: fleetward --data DIR operator setup-link\n",
         err=True,
     )
-
-
-def _administrators_rights(tx: Tx, identity: Identity) -> Mapping[str, tuple[str, ...]]:
-    held = [] if identity.operator is None else list_grants(tx, identity.operator)
-    is_administrator = any((one.role, one.group) == (Role.ADMINISTRATOR, ALL_GROUPS) for one in held)
-    if identity.operator is not None and not is_administrator:
-        return {}
-    scopes = PERMISSIONS if identity.scopes is None else identity.scopes
-    return dict.fromkeys(sorted(scopes), (ALL_GROUPS,))
 
 
 def _build_sso(oidc: Oidc, folder: DataFolder, clock: Clock) -> SingleSignOn:

@@ -14,10 +14,18 @@ from fleetward.base.db import Database
 from fleetward.base.errors import UnauthenticatedError
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
-from fleetward.base.web import BodyLimit, Edge, Principal, SecurityHeaders, add_error_handlers
+from fleetward.base.web import (
+    PROBLEMS,
+    BodyLimit,
+    Edge,
+    Principal,
+    SecurityHeaders,
+    add_error_handlers,
+    describe_problems,
+)
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.http import router as access_router
-from fleetward.features.access.service.authenticating import OperatorAuthenticator, decide_by_administrator
+from fleetward.features.access.service.authenticating import OperatorAuthenticator
 from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.attestation import http as attestation_http
@@ -33,6 +41,8 @@ from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
 from fleetward.features.messaging import http as messaging_http
 from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.overview import http as overview_http
+from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
 from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
 from fleetward.features.pki.profiles import RevocationUrls
@@ -45,6 +55,7 @@ from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.programs.server.access import build_access
 from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
+from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
 
 _MAX_MANIFEST_BYTES = 256 * 1024**2
@@ -134,10 +145,11 @@ def build_console_app(
     app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
     app.state.access = rooms.access
     identifier = Identifier(rooms.db, rooms.access, read_admin_token(rooms.folder.admin_token))
-    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, decide_by_administrator))
+    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, rooms.access.decider.decide))
     app.state.messaging = messaging
     app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)
+    app.state.overview = OverviewContext(FolderSurveyor(rooms.folder, rooms.config))
     for router in (
         access_router,
         audit_http.router,
@@ -150,8 +162,10 @@ def build_console_app(
         messaging_http.router,
         updates_http.router,
         media_http.router,
+        overview_http.router,
     ):
-        app.include_router(router, prefix="/api/v1")
+        app.include_router(router, prefix="/api/v1", responses=PROBLEMS)
+    describe_problems(app)
     app.include_router(pki_http.public_router)
     app.include_router(media_http.page_router)
     app.add_middleware(

@@ -20,6 +20,7 @@ from fleetward.base.files import write_atomically
 from fleetward.base.layout import DataFolder
 from fleetward.base.logging import get_logger
 from fleetward.base.throttle import RefusalThrottle
+from fleetward.features.access.service import breakglass
 from fleetward.features.access.service import cleaning as access_cleaning
 from fleetward.features.attestation import service as attestation
 from fleetward.features.audit import service as audit
@@ -252,10 +253,18 @@ def _start_timers(
             enrollment.forget_expired(tx)
             access_cleaning.forget_expired(tx)
 
+    def end_emergencies() -> None:
+        with rooms.db.read() as tx:
+            if not breakglass.has_expired(tx):
+                return
+        with rooms.db.write("system:access") as tx:
+            breakglass.end_expired(tx)
+
     timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
     if "worker" in roles:
         timers += [
             ("audit-checkpoint", keeper.keep, 5.0),
+            ("break-glass", end_emergencies, 10.0),
             ("update-metadata", lambda: refresh_due(rooms.db, rooms.updates), 60.0),
             ("cleaning", forget, 3600.0),
         ]

@@ -94,7 +94,7 @@ def get_state(db: Db) -> SetupState:
 
 
 @router.post("/setup/link", status_code=201)
-def create_link(db: Db, ctx: Ctx, principal: Annotated[Principal, requires("operator.invite")]) -> LinkView:
+def create_link(db: Db, ctx: Ctx, principal: Annotated[Principal, requires("operator.recover")]) -> LinkView:
     """A fresh setup link; earlier ones are void. Only while no operator exists."""
     with db.write(principal.actor) as tx:
         link = signing_up.create_setup_link(tx, ctx)

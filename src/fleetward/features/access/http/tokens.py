@@ -3,20 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from fleetward.base.errors import ForbiddenError
 from fleetward.base.ids import parse_duration
-from fleetward.base.web import Db
-from fleetward.features.access.http.asking import Me, SignedIn, operator_of
+from fleetward.base.web import Db, Principal, requires
+from fleetward.features.access.http.asking import Me, operator_of
 from fleetward.features.access.http.views import TokenView, view_token
-from fleetward.features.access.model.identity import Identity
 from fleetward.features.access.model.tokens import parse_scopes
 from fleetward.features.access.service import tokens
 
 router = APIRouter(tags=["tokens"])
-
-Creating = Annotated[Identity, Depends(SignedIn("token.create", fresh=True))]
 
 
 class TokenBody(BaseModel):
@@ -42,11 +40,15 @@ def list_tokens(db: Db, identity: Me) -> list[TokenView]:
 
 
 @router.post("/tokens", status_code=201)
-def create_token(db: Db, body: TokenBody, identity: Creating) -> NewTokenView:
+def create_token(
+    db: Db, body: TokenBody, principal: Annotated[Principal, requires("token.create")]
+) -> NewTokenView:
     scopes = parse_scopes(body.scopes)
     lifetime = parse_duration(body.expires_in, what="expires_in")
-    with db.write(identity.actor) as tx:
-        made = tokens.create(tx, operator_of(identity), body.name, scopes, lifetime)
+    if principal.operator is None:
+        raise ForbiddenError("token: expected an operator to own it, found the local token")
+    with db.write(principal.actor) as tx:
+        made = tokens.create(tx, principal.operator, body.name, scopes, lifetime)
     return NewTokenView(**view_token(made.token).__dict__, token=made.secret)
 
 

@@ -178,7 +178,7 @@ def view_me(
         display_name="The local administrator" if operator is None else operator.display_name,
         via=identity.via,
         grants=[] if name is None else [view_grant(one) for one in grants.list_grants(tx, name)],
-        permissions=_permissions({} if identity.restricted else ctx.list_rights(tx, identity)),
+        permissions=_permissions({} if identity.restricted else ctx.decider.list_rights(tx, identity)),
         mfa_at=None if identity.mfa_at is None else render_time(identity.mfa_at),
         csrf=None if secret is None else csrf_token(secret),
         session=None if session is None else view_session(ctx, session, current=session.id),

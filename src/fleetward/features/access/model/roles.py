@@ -3,16 +3,28 @@
 from enum import StrEnum
 
 from fleetward.base.errors import InvalidInputError
+from fleetward.features.access.model.permissions import CATALOGUE
 
 ALL_GROUPS = "*"
 
 
 class Role(StrEnum):
+    """From the one that may least to the one that may most."""
+
     VIEWER = "viewer"
     OPERATOR = "operator"
     RELEASE_MANAGER = "release-manager"
     SECURITY_OFFICER = "security-officer"
     ADMINISTRATOR = "administrator"
+
+
+ABOUT = {
+    Role.VIEWER: "sees devices and what they run",
+    Role.OPERATOR: "brings devices in and keeps them working",
+    Role.RELEASE_MANAGER: "says what firmware devices run",
+    Role.SECURITY_OFFICER: "cuts off devices and people, says what is trusted, reviews rights",
+    Role.ADMINISTRATOR: "may do everything that does not take another person",
+}
 
 
 def parse_role(text: str) -> Role:
@@ -24,14 +36,5 @@ def parse_role(text: str) -> Role:
         raise InvalidInputError(f"role: expected one of {expected}, found {text[:40]!r}") from error
 
 
-# Every permission a route of ours asks for; a token's scopes are chosen from these.
-PERMISSIONS = frozenset(
-    {
-        "attestation.manage", "attestation.read", "audit.read", "authority.read", "certificate.read",
-        "command.read", "command.run", "device.add", "device.claim", "device.import", "device.quarantine",
-        "device.read", "device.release", "device.retire", "device.revoke", "event.read", "factory.read",
-        "factory.trust", "grant.read", "model.add", "model.read", "operator.disable", "operator.invite",
-        "operator.read", "operator.recover", "release.publish", "release.read", "release.withdraw",
-        "session.read", "session.revoke", "shadow.read", "shadow.write", "telemetry.read", "video.view",
-    }
-)  # fmt: skip
+# What a token's scopes are chosen from.
+PERMISSIONS = frozenset(CATALOGUE)

@@ -1,27 +1,16 @@
 """The seam of every operator route: who asks (`identify`), then whether they may (`decide`)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from fastapi import Request
 
 from fleetward.base.db import Database, Tx
-from fleetward.base.errors import ForbiddenError
 from fleetward.base.web import Principal
 from fleetward.features.access.model.identity import Identity
-from fleetward.features.access.model.roles import ALL_GROUPS, Role
-from fleetward.features.access.service.grants import list_grants
+from fleetward.features.access.service.authorize import Decision, Resource, record_use
 from fleetward.features.access.service.identifying import Identifier
 
-
-@dataclass(frozen=True)
-class Resource:
-    """What a request is about: the device its path names, if any."""
-
-    device_id: str | None
-
-
-Decide = Callable[[Tx, Identity, str, Resource], Principal]
+Decide = Callable[[Tx, Identity, str, Resource], Decision]
 
 
 class OperatorAuthenticator:
@@ -46,17 +35,12 @@ class OperatorAuthenticator:
             NotFoundError: not allowed to know the thing exists.
         """
         identity = self.identify(request)
+        named = request.path_params
         with self._db.read(identity.actor) as tx:
-            return self._decide(tx, identity, permission, Resource(request.path_params.get("device_id")))
-
-
-def decide_by_administrator(tx: Tx, identity: Identity, permission: str, resource: Resource) -> Principal:
-    """Let the local token and administrators of all groups do everything, tokens within their scopes."""
-    del resource
-    is_in_scope = identity.scopes is None or permission in identity.scopes
-    if identity.operator is None:
-        return Principal(identity.actor)
-    held = {(grant.role, grant.group) for grant in list_grants(tx, identity.operator)}
-    if identity.restricted or not is_in_scope or (Role.ADMINISTRATOR, ALL_GROUPS) not in held:
-        raise ForbiddenError(f"{permission}: expected a role that holds it, found none")
-    return Principal(identity.actor)
+            decision = self._decide(
+                tx, identity, permission, Resource(named.get("device_id"), named.get("name"))
+            )
+        if decision.used:
+            with self._db.write(identity.actor) as tx:
+                record_use(tx, decision.used)
+        return decision.principal

@@ -7,7 +7,14 @@ from fleetward.base.ids import new_id, parse_id
 from fleetward.features.access import store
 from fleetward.features.access.model.identity import Grant
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
+from fleetward.features.access.store.operators import OperatorState
 from fleetward.features.audit import service as audit
+
+
+class LastAdministratorError(ConflictError):
+    """Nobody would be left who may give rights."""
+
+    code = "last_administrator"
 
 
 def give(tx: Tx, operator: str, role: Role, group: str) -> Grant:
@@ -31,13 +38,37 @@ def give(tx: Tx, operator: str, role: Role, group: str) -> Grant:
 
 
 def remove(tx: Tx, grant_id: str) -> Grant:
-    """Remove a grant and return what it was. Raises NotFoundError."""
+    """Remove a grant and return what it was.
+
+    Raises:
+        NotFoundError: no such grant.
+        LastAdministratorError: no administrator would remain.
+    """
     grant = store.grants.find(tx, grant_id)
     if grant is None or not store.grants.delete(tx, grant_id):
         raise NotFoundError(f"grant {grant_id}: expected a grant, found none")
     message = f"{tx.actor} took the role {grant.role} in {_name(grant.group)} from {grant.operator}."
     _record(tx, "grant.removed", grant, message)
+    if (grant.role, grant.group) == (Role.ADMINISTRATOR, ALL_GROUPS):
+        check_administrator_remains(tx)
     return grant
+
+
+def check_administrator_remains(tx: Tx) -> None:
+    """Pass when somebody active is administrator of all groups.
+
+    Call it after the change and its audit entry: appending to the log makes two such changes wait in line.
+
+    Raises:
+        LastAdministratorError: nobody is.
+    """
+    active = {one.name for one in store.operators.list_all(tx) if one.state is OperatorState.ACTIVE}
+    held = {(one.operator, one.role, one.group) for one in store.grants.list_grants(tx)}
+    if not any((name, Role.ADMINISTRATOR, ALL_GROUPS) in held for name in active):
+        raise LastAdministratorError(
+            "operators: expected an administrator of all groups to remain, found none",
+            hint="Make someone else administrator first: fleetward operator role NAME --give administrator",
+        )
 
 
 def list_grants(tx: Tx, operator: str | None = None) -> list[Grant]:

@@ -8,7 +8,7 @@ from fleetward.base.events import Severity, emit
 from fleetward.features.access import store
 from fleetward.features.access.model.identity import parse_operator_name
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
-from fleetward.features.access.service import sessions
+from fleetward.features.access.service import grants, sessions
 from fleetward.features.access.store.operators import Operator, OperatorState
 from fleetward.features.audit import service as audit
 
@@ -101,6 +101,9 @@ def disable(tx: Tx, name: str, reason: str) -> Operator:
         store.links.close_all(tx, kind, name)
     message = f"Operator {name} was disabled by {tx.actor}."
     _record(tx, "operator.disabled", name, message, Severity.WARNING, reason=reason)
+    if any(one.role is Role.ADMINISTRATOR for one in store.grants.list_grants(tx, name)):
+        # Once more, now that the audit log's head is held: two may have disabled each other at once.
+        grants.check_administrator_remains(tx)
     return get(tx, name)
 
 

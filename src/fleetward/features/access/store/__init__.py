@@ -1,25 +1,31 @@
 """The SQL of access; every table is named `access_*`."""
 
 from fleetward.features.access.store import (
+    breakglass,
     challenges,
     credentials,
     device_codes,
     grants,
     links,
     operators,
+    reviews,
     sessions,
     throttle,
     tokens,
+    usage,
 )
 
 __all__ = [
+    "breakglass",
     "challenges",
     "credentials",
     "device_codes",
     "grants",
     "links",
     "operators",
+    "reviews",
     "sessions",
     "throttle",
     "tokens",
+    "usage",
 ]

@@ -1,6 +1,6 @@
 """Factories that are believed, and the shipments they sign."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -66,11 +66,18 @@ def list_idevid_authorities(tx: Tx) -> list[x509.Certificate]:
     return [one for factory in store.list_factories(tx) for one in load_idevid_authorities(factory)]
 
 
-def import_manifest(tx: Tx, trusted: Mapping[str, FactoryKey] | None, content: bytes) -> ImportReport:
+def import_manifest(
+    tx: Tx,
+    trusted: Mapping[str, FactoryKey] | None,
+    content: bytes,
+    *,
+    check_group: Callable[[str], None] = lambda _group: None,
+) -> ImportReport:
     """Register every device of a signed shipment, or none.
 
     Args:
         trusted: public keys by name; None for the factories trusted in the database.
+        check_group: raises for a group in which the caller may not register devices.
 
     Raises:
         ShipmentRefusedError: not signed by a trusted factory, or a row is wrong; details name it.
@@ -84,6 +91,8 @@ def import_manifest(tx: Tx, trusted: Mapping[str, FactoryKey] | None, content: b
     if store.has_shipment(tx, shipment.digest):
         return ImportReport(shipment.signer, header.batch, header.devices, was_known=True)
     rows = _read(shipment)
+    for group in sorted({group for _, _, group, _ in rows}):
+        check_group(group)
     for model_id in sorted({model for _, model, _, _ in rows}):
         devices.get_model(tx, model_id)
     devices.register_shipment(tx, rows, batch=header.batch, factory=shipment.signer)
