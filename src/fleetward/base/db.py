@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from fleetward.base.clock import Clock
-from fleetward.base.errors import CorruptDataError, UnavailableError
+from fleetward.base.errors import CorruptDataError, InvalidInputError, UnavailableError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
@@ -113,6 +113,11 @@ class Database:
                 conn = raw.execution_options(fleetward_write=is_write)
                 with conn.begin():
                     yield conn
+        except (sa.exc.DataError, OverflowError) as error:
+            # SQLite's driver says the one, PostgreSQL the other, of what no column can hold.
+            raise InvalidInputError(
+                "value: expected one a database can hold, found a number out of range or a NUL character"
+            ) from error
         except sa.exc.OperationalError as error:
             raise UnavailableError(
                 "database: expected it to answer, found an error",
