@@ -98,6 +98,15 @@ def test_a_name_that_does_not_do_is_refused(house: AccessHouse, name: str) -> No
     assert answer.status_code == 400
 
 
+def test_factors_belong_to_the_name_they_were_offered_to(house: AccessHouse) -> None:
+    browser, token = house.browser(), house.setup_token()
+    offer = browser.post("/setup/begin", {"token": token, "name": "ada"}).json()
+    passkey = browser.authenticator.create(offer["webauthn"])
+    other = browser.post("/setup/finish", {"token": token, "name": "eve", "passkey": passkey})
+    assert other.status_code == 400
+    assert house.client.get("/api/v1/setup").json() == {"open": True}
+
+
 def test_a_made_up_link_is_no_link(house: AccessHouse) -> None:
     house.setup_token()
     for path in ("/setup/begin", "/signin/invitation/begin"):

@@ -8,7 +8,7 @@ from typing import get_args
 import msgspec
 
 from fleetward.base import agent_config as agent
-from fleetward.base.config import Access, Media, Nats, Oidc, Ports, ServerConfig
+from fleetward.base.config import Access, Audit, Media, Nats, Oidc, Ports, ServerConfig
 from support.cli_reference import render
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -22,6 +22,7 @@ def test_every_setting_is_documented() -> None:
         "media": Media,
         "access": Access,
         "oidc": Oidc,
+        "audit": Audit,
     }
     names = [field.name for field in msgspec.structs.fields(ServerConfig) if field.name not in sections]
     names += [

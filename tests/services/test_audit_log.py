@@ -1,106 +1,169 @@
-from dataclasses import replace
+"""An untouched log verifies, goes on, and is found by who, what and when."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleetward.base.db import Database
+from fleetward.base.errors import KeyUnavailableError
+from fleetward.base.events import list_events
 from fleetward.features.audit import service, store
-from fleetward.features.audit.model import AuditTamperedError, Tree, hash_leaf, render_entry, verify_log
+from fleetward.features.audit.service import Keeper
+from fleetward.outside.auditing.witness import FileWitness
+from support.audit import AuditRig
 from support.clock import ManualClock
 
-ORIGIN = "example.org/audit"
-
 
 @pytest.fixture
-def key() -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.generate()
+def rig(db: Database, tmp_path: Path, clock: ManualClock) -> Iterator[AuditRig]:
+    made = AuditRig(db, tmp_path, clock)
+    yield made
+    made.db.close()
 
 
-@pytest.fixture
-def filled(db: Database, key: Ed25519PrivateKey, clock: ManualClock) -> Database:
-    for number in range(10):
-        clock.advance(timedelta(seconds=1))
-        with db.write("operator:alice") as tx:
-            service.append(tx, "device.registered", f"device:d{number}", number=number, note="é")
-            if number % 3 == 0:
-                service.checkpoint(tx, key, ORIGIN)
-    with db.write("system") as tx:
-        service.checkpoint(tx, key, ORIGIN)
-    return db
+def kinds(rig: AuditRig) -> list[str]:
+    with rig.db.read() as tx:
+        return [event.kind for event in list_events(tx)]
 
 
-def verify(db: Database, key: Ed25519PrivateKey) -> Tree:
-    with db.read() as tx:
-        return verify_log(service.search(tx, limit=1000), service.list_checkpoints(tx), key.public_key())
+def test_an_untouched_log_verifies_with_its_witness(rig: AuditRig) -> None:
+    rig.append(300, checkpoint_every=100)
+    with rig.db.read() as tx:
+        tree = service.verify(tx, rig.notary.public_key, witnessed=rig.witness.read())
+        assert (tree.size, len(store.all_nodes(tx))) == (300, 1)
+    assert len(rig.witness.read()) == 3
 
 
-def test_an_untouched_log_verifies(filled: Database, key: Ed25519PrivateKey) -> None:
-    assert verify(filled, key).size == 10
+def test_an_empty_log_verifies(rig: AuditRig) -> None:
+    assert rig.keeper.keep() is None
+    with rig.db.read() as tx:
+        assert service.verify(tx, rig.notary.public_key).size == 0
 
 
-def test_an_unchanged_log_gets_no_second_checkpoint(filled: Database, key: Ed25519PrivateKey) -> None:
-    with filled.write("system") as tx:
-        assert service.checkpoint(tx, key, ORIGIN) is None
+def test_an_unchanged_log_gets_no_second_checkpoint(rig: AuditRig) -> None:
+    rig.append(3, checkpoint_every=3)
+    assert rig.keeper.keep() is None
+    rig.start()
+    assert rig.keeper.keep() is None
+    assert len(rig.witness.read()) == 1
 
 
-@pytest.mark.parametrize("column", ["actor", "action", "subject", "details", "at", "leaf_hash"])
-def test_altering_any_column_of_an_entry_names_that_entry(
-    filled: Database, key: Ed25519PrivateKey, column: str
-) -> None:
-    forged = {"details": '{"number":99}', "at": 5, "leaf_hash": b"\0" * 32}.get(column, "mallory")
-    with filled.write("mallory") as tx:
-        table = sa.table("audit_entries", sa.column("sequence"), sa.column(column))
-        tx.conn.execute(sa.update(table).where(table.c.sequence == 4).values({column: forged}))
-    with pytest.raises(AuditTamperedError) as caught:
-        verify(filled, key)
-    assert caught.value.details["entry"] == 4
+def test_a_log_that_grows_while_it_is_read_verifies(rig: AuditRig) -> None:
+    rig.append(20)
+    stopped = threading.Event()
+
+    def grow() -> None:
+        while not stopped.is_set():
+            rig.append(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        growing = pool.submit(grow)
+        try:
+            for _ in range(20):
+                with rig.db.read() as tx:
+                    head = service.read_head(tx)
+                    time.sleep(0.02)
+                    assert service.verify(tx, rig.notary.public_key) == head.tree
+        finally:
+            stopped.set()
+        growing.result()
 
 
-def test_removing_an_entry_names_it(filled: Database, key: Ed25519PrivateKey) -> None:
-    with filled.write("mallory") as tx:
-        tx.conn.execute(store.entries.delete().where(store.entries.c.sequence == 6))
-    with pytest.raises(AuditTamperedError) as caught:
-        verify(filled, key)
-    assert caught.value.details["entry"] == 6
+def test_several_entries_of_one_transaction_are_all_sealed(rig: AuditRig) -> None:
+    with rig.db.write("operator:alice") as tx:
+        for _ in range(3):
+            service.append(tx, "device.registered", "device:d")
+    with rig.db.read() as tx:
+        assert service.verify(tx, rig.notary.public_key).size == 3
 
 
-def test_removing_the_end_is_told(filled: Database, key: Ed25519PrivateKey) -> None:
-    with filled.write("mallory") as tx:
-        tx.conn.execute(store.entries.delete().where(store.entries.c.sequence >= 8))
-    with pytest.raises(AuditTamperedError, match="removed"):
-        verify(filled, key)
+def test_a_log_goes_on_after_a_restart_and_a_change_rolled_back(rig: AuditRig) -> None:
+    rig.append(3, checkpoint_every=2)
 
-
-def test_rewriting_an_entry_with_its_hash_breaks_the_signed_root(
-    filled: Database, key: Ed25519PrivateKey
-) -> None:
-    with filled.write("mallory") as tx:
-        entry, _ = next(service.search(tx, after=4, limit=1))
-        forged = replace(entry, actor="operator:bob")
-        tx.conn.execute(
-            store.entries.update()
-            .where(store.entries.c.sequence == 5)
-            .values(actor="operator:bob", leaf_hash=hash_leaf(render_entry(forged)))
-        )
-    with pytest.raises(AuditTamperedError) as caught:
-        verify(filled, key)
-    assert caught.value.details["entry"] <= 5 <= caught.value.details["last"]  # type: ignore[operator]
-
-
-def test_a_checkpoint_of_another_key_is_refused(filled: Database) -> None:
-    with pytest.raises(AuditTamperedError, match="signature"):
-        verify(filled, Ed25519PrivateKey.generate())
-
-
-def test_a_rolled_back_change_leaves_no_entry(db: Database) -> None:
     def fail() -> None:
-        with db.write("operator:alice") as tx:
+        with rig.db.write("operator:alice") as tx:
             service.append(tx, "device.registered", "device:d1")
             raise RuntimeError("cut")
 
     with pytest.raises(RuntimeError):
         fail()
-    with db.read() as tx:
-        assert store.get_tree(tx).size == 0
+    rig.append(2, checkpoint_every=2)
+    rig.start()
+    rig.append(2, checkpoint_every=2)
+    with rig.db.read() as tx:
+        assert service.verify(tx, rig.notary.public_key, witnessed=rig.witness.read()).size == 7
+    assert kinds(rig) == []
+
+
+def test_a_log_written_before_heads_were_signed_is_adopted(rig: AuditRig, db: Database) -> None:
+    for _ in range(3):
+        with db.write("operator:alice") as tx:
+            service.append(tx, "device.registered", "device:d1")
+    with rig.db.write("system:audit") as tx:
+        service.adopt(tx, rig.notary)
+    rig.append(2, checkpoint_every=5)
+    with rig.db.read() as tx:
+        assert service.verify(tx, rig.notary.public_key).size == 5
+
+
+def test_a_sealed_log_takes_no_entry_without_its_key(rig: AuditRig, db: Database) -> None:
+    rig.append(1)
+    with pytest.raises(KeyUnavailableError), db.write("operator:alice") as tx:
+        service.append(tx, "device.registered", "device:d1")
+    with rig.db.read() as tx:
+        assert service.verify(tx, rig.notary.public_key).size == 1
+
+
+def test_entries_are_found_by_actor_device_action_and_time(rig: AuditRig) -> None:
+    start = rig.clock.now()
+    rig.append(4)
+    rig.append(3, actor="operator:bob")
+    with rig.db.write("operator:bob") as tx:
+        service.append(tx, "operator_x.invited", "operator:eve")
+        service.append(tx, "operator.invited", "operator:eve")
+
+    def found(**filters: object) -> list[int]:
+        with rig.db.read() as tx:
+            return [entry.sequence for entry, _ in service.search(tx, **filters)]  # type: ignore[arg-type]
+
+    assert found(actor="operator:bob") == [4, 5, 6, 7, 8]
+    assert found(subject="device:d1") == [1, 5]
+    assert found(action="device.") == [0, 1, 2, 3, 4, 5, 6]
+    assert found(action="operator_") == [7], "an underscore is no wildcard"
+    assert found(since=start + timedelta(seconds=3), until=start + timedelta(seconds=5)) == [2, 3]
+    assert found(action="device.", after=2, limit=2) == [3, 4]
+
+
+def test_an_unreachable_witness_is_told_once_and_stops_checkpoints(rig: AuditRig, tmp_path: Path) -> None:
+    gone = tmp_path / "unmounted" / "witness"
+    keeper = Keeper(rig.db, rig.notary, FileWitness(gone))
+    rig.append(2)
+    assert (keeper.keep(), keeper.keep()) == (None, None)
+    assert kinds(rig) == ["audit.witness_unavailable"]
+    gone.parent.mkdir()
+    kept = keeper.keep()
+    assert kept is not None
+    assert FileWitness(gone).read() == [kept.note]
+
+
+def test_a_witness_torn_by_a_power_cut_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "witness"
+    witness = FileWitness(path)
+    assert witness.find_last() is None
+    witness.append("first\n\n\u2014 a b\n")
+    path.write_bytes(path.read_bytes() + b'"second\\n')
+    assert witness.find_last() == "first\n\n\u2014 a b\n"
+    witness.append("third")
+    assert witness.read() == ["first\n\n\u2014 a b\n", "third"]
+
+
+def test_a_long_witness_gives_its_last_note(tmp_path: Path) -> None:
+    witness = FileWitness(tmp_path / "witness")
+    for number in range(100):
+        witness.append(f"{number}\n" + "x" * 700)
+    assert (witness.find_last() or "").startswith("99\n")

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from fleetward.base.clock import Clock
-from fleetward.base.errors import CorruptDataError, InvalidInputError, UnavailableError
+from fleetward.base.errors import ConfigError, CorruptDataError, InvalidInputError, UnavailableError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
@@ -51,17 +51,31 @@ class Timestamp(sa.types.TypeDecorator[datetime]):
 RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
+class Notary(Protocol):
+    """Signs the end of the audit log inside each transaction that moves it."""
+
+    def seal(self, size: int, peaks: tuple[bytes, ...], *, at: datetime, previous: int) -> str:
+        """Return a signed note that states the log."""
+        ...
+
+    def is_sealed(self, note: str, size: int, peaks: tuple[bytes, ...]) -> bool:
+        """Say whether `note` is ours and states this log."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tx:
     """One transaction: its connection, its time and on whose behalf it acts.
 
     Attributes:
         actor: who caused it, e.g. `operator:admin`, `device:cam-1`, `system:renewal`.
+        notary: signs the audit log; None only where no platform runs.
     """
 
     conn: sa.Connection
     now: datetime
     actor: str
+    notary: Notary | None = None
     _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     def after_commit(self, act: Callable[[], None]) -> None:
@@ -72,9 +86,10 @@ class Tx:
 class Database:
     """Opens transactions. Thread-safe; make one per process."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, *, notary: Notary | None = None) -> None:
         """Connect lazily to `url`, e.g. `sqlite:////var/lib/fleetward/db.sqlite3` or `postgresql+psycopg://…`."""
         self.clock = clock
+        self._notary = notary
         self.engine = _make_engine(url)
         self._listeners: list[Callable[[], None]] = []
 
@@ -93,14 +108,18 @@ class Database:
             yield Tx(conn, self.clock.now(), actor)
 
     @contextmanager
-    def write(self, actor: str) -> Iterator[Tx]:
-        """Open a transaction that commits when the block ends, and rolls back when it raises."""
+    def write(self, actor: str, *, is_told: bool = True) -> Iterator[Tx]:
+        """Open a transaction that commits when the block ends, and rolls back when it raises.
+
+        Args:
+            is_told: whether the listeners of `on_write` hear of it.
+        """
         with self._connect(is_write=True) as conn:
-            tx = Tx(conn, self.clock.now(), actor)
+            tx = Tx(conn, self.clock.now(), actor, self._notary)
             yield tx
         for act in tx._after_commit:  # noqa: SLF001 - its owner
             act()
-        for listener in self._listeners:
+        for listener in self._listeners if is_told else ():
             listener()
 
     def close(self) -> None:
@@ -111,6 +130,8 @@ class Database:
         try:
             with self.engine.connect() as raw:
                 conn = raw.execution_options(fleetward_write=is_write)
+                if not is_write and not self.is_sqlite:
+                    conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
                 with conn.begin():
                     yield conn
         except (sa.exc.DataError, OverflowError) as error:
@@ -121,7 +142,7 @@ class Database:
         except sa.exc.OperationalError as error:
             raise UnavailableError(
                 "database: expected it to answer, found an error",
-                hint="See the log for the cause; look at disk space and that the database is running.",
+                hint="Look at disk space, at who owns the file, and that the database is running.",
             ) from error
         except sa.exc.DatabaseError as error:
             if "malformed" in str(error) or "not a database" in str(error):
@@ -134,7 +155,14 @@ class Database:
 
 def _make_engine(url: str) -> sa.Engine:
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        try:
+            return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+            scheme = url.partition(":")[0][:40]  # what follows may hold a password
+            raise ConfigError(
+                f"database: expected a URL such as postgresql+psycopg://user@host/name, found {scheme!r}",
+                hint="Set it in fleetward.toml; docs/reference/config.md explains it.",
+            ) from error
     engine = sa.create_engine(
         url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
     )

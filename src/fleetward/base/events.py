@@ -41,6 +41,12 @@ events_table = sa.Table(
 _INSERT = events_table.insert()
 # The registry's, named here for one join: whose events somebody may see depends on the device's group now.
 _devices = sa.table("devices", sa.column("id"), sa.column("group"))
+_UNPUBLISHED = (
+    events_table.select()
+    .where(events_table.c.published_at.is_(None))
+    .order_by(events_table.c.id)
+    .limit(sa.bindparam("most"))
+)
 
 
 class Severity(StrEnum):
@@ -132,13 +138,7 @@ def list_events(
 
 def list_unpublished(tx: Tx, *, limit: int = 500) -> list[Event]:
     """Return the oldest events that no publisher has carried to JetStream."""
-    query = (
-        events_table.select()
-        .where(events_table.c.published_at.is_(None))
-        .order_by(events_table.c.id)
-        .limit(limit)
-    )
-    return [_as_event(row) for row in tx.conn.execute(query)]
+    return [_as_event(row) for row in tx.conn.execute(_UNPUBLISHED, {"most": limit})]
 
 
 def mark_published(tx: Tx, ids: list[int]) -> None:

@@ -1,12 +1,16 @@
 """The audit log's SQL. Rows are only ever inserted; the head is the one row that moves."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from fleetward.base.db import RowId, Timestamp, Tx, metadata
-from fleetward.features.audit.model import Entry, Tree
+from fleetward.features.audit.model.entry import HASH_BYTES, Entry, from_micros, read_entry, render_details
+from fleetward.features.audit.model.log import Head, KeptCheckpoint
+from fleetward.features.audit.model.notes import Checkpoint
+from fleetward.features.audit.model.tree import Node, Tree
 
 entries = sa.Table(
     "audit_entries",
@@ -25,6 +29,8 @@ head = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("peaks", sa.LargeBinary, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("kept", sa.BigInteger, nullable=False, server_default="0"),
 )
 checkpoints = sa.Table(
     "audit_checkpoints",
@@ -33,24 +39,65 @@ checkpoints = sa.Table(
     sa.Column("at", Timestamp, nullable=False),
     sa.Column("note", sa.Text, nullable=False),
 )
+nodes = sa.Table(
+    "audit_nodes",
+    metadata,
+    sa.Column("level", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("index", RowId, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+)
 
-_HASH_BYTES = 32
 _HEAD_ID = 1
+_READ_ROWS = 5_000
 # Every change appends: these are built and compiled once, their values come beside them.
 _INSERT = entries.insert()
+_INSERT_NODE = nodes.insert()
 _LOCK = head.select().where(head.c.id == _HEAD_ID).with_for_update()
 _MOVE = head.update().where(head.c.id == _HEAD_ID)
+# A time as its bare number: a forged one need not be a time at all.
+_ROW = sa.select(
+    entries.c.sequence,
+    sa.type_coerce(entries.c.at, sa.BigInteger),
+    entries.c.actor,
+    entries.c.action,
+    entries.c.subject,
+    entries.c.details,
+    entries.c.leaf_hash,
+).order_by(entries.c.sequence)
+_LEAVES = (
+    sa.select(entries.c.leaf_hash)
+    .where(entries.c.sequence >= sa.bindparam("start"), entries.c.sequence < sa.bindparam("end"))
+    .order_by(entries.c.sequence)
+)
+_NODES = (
+    sa.select(nodes.c.hash)
+    .where(
+        nodes.c.level == sa.bindparam("level"),
+        nodes.c.index >= sa.bindparam("start"),
+        nodes.c.index < sa.bindparam("end"),
+    )
+    .order_by(nodes.c.index)
+)
 
 
-def lock_tree(tx: Tx) -> Tree:
-    """Return the tree and hold its head until the transaction ends, so that appends queue up."""
-    row = tx.conn.execute(_LOCK).one()
-    return _as_tree(row.size, row.peaks)
+@dataclass(frozen=True)
+class Filter:
+    """Which entries; `action` is a prefix, `since` is included, `until` is not."""
+
+    actor: str | None = None
+    action: str | None = None
+    subject: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
-def get_tree(tx: Tx) -> Tree:
-    row = tx.conn.execute(head.select().where(head.c.id == _HEAD_ID)).one()
-    return _as_tree(row.size, row.peaks)
+def lock_head(tx: Tx) -> Head:
+    """Return the head and hold it until the transaction ends, so that appends queue up."""
+    return _as_head(tx.conn.execute(_LOCK).one())
+
+
+def get_head(tx: Tx) -> Head:
+    return _as_head(tx.conn.execute(head.select().where(head.c.id == _HEAD_ID)).one())
 
 
 def insert_entry(tx: Tx, entry: Entry, leaf: bytes) -> None:
@@ -62,49 +109,93 @@ def insert_entry(tx: Tx, entry: Entry, leaf: bytes) -> None:
             "actor": entry.actor,
             "action": entry.action,
             "subject": entry.subject,
-            "details": json.dumps(entry.details, sort_keys=True, separators=(",", ":")),
+            "details": render_details(entry.details),
             "leaf_hash": leaf,
         },
     )
 
 
-def update_tree(tx: Tx, tree: Tree) -> None:
-    tx.conn.execute(_MOVE, {"size": tree.size, "peaks": b"".join(tree.peaks)})
+def insert_nodes(tx: Tx, completed: Sequence[Node]) -> None:
+    for node in completed:
+        tx.conn.execute(_INSERT_NODE, {"level": node.level, "index": node.index, "hash": node.hash})
 
 
-def insert_checkpoint(tx: Tx, size: int, note: str) -> None:
-    tx.conn.execute(checkpoints.insert().values(size=size, at=tx.now, note=note))
+def move_head(tx: Tx, tree: Tree, note: str) -> None:
+    tx.conn.execute(_MOVE, {"size": tree.size, "peaks": b"".join(tree.peaks), "note": note})
 
 
-def last_checkpoint_size(tx: Tx) -> int:
-    size: int = tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(checkpoints.c.size), -1))).scalar_one()
-    return size
+def keep_checkpoint(tx: Tx, signed: Checkpoint) -> None:
+    at = from_micros(signed.at_us or 0)
+    tx.conn.execute(checkpoints.insert(), {"size": signed.size, "at": at, "note": signed.note})
+    tx.conn.execute(_MOVE, {"kept": signed.size})
 
 
-def list_checkpoints(tx: Tx) -> list[str]:
-    return list(tx.conn.execute(sa.select(checkpoints.c.note).order_by(checkpoints.c.size)).scalars())
+def adopt_head(tx: Tx, note: str, kept: int) -> None:
+    tx.conn.execute(_MOVE, {"note": note, "kept": kept})
 
 
-def list_entries(
-    tx: Tx,
-    *,
-    after: int = -1,
-    limit: int = 1000,
-    actor: str | None = None,
-    action: str | None = None,
-    subject: str | None = None,
-) -> Iterator[tuple[Entry, bytes]]:
-    """Yield up to `limit` entries with a sequence over `after`, in order, with their leaf hashes."""
-    query = entries.select().where(entries.c.sequence > after).order_by(entries.c.sequence).limit(limit)
-    for column, value in ((entries.c.actor, actor), (entries.c.action, action), (entries.c.subject, subject)):
+def find_checkpoint(tx: Tx, size: int) -> str | None:
+    note: str | None = tx.conn.execute(
+        sa.select(checkpoints.c.note).where(checkpoints.c.size == size)
+    ).scalar()
+    return note
+
+
+def list_checkpoints(tx: Tx, *, after: int = -1, limit: int | None = None) -> list[KeptCheckpoint]:
+    """Return kept checkpoints of more than `after` entries, smallest first."""
+    at = sa.type_coerce(checkpoints.c.at, sa.BigInteger)
+    query = sa.select(checkpoints.c.size, at, checkpoints.c.note).where(checkpoints.c.size > after)
+    rows = tx.conn.execute(query.order_by(checkpoints.c.size).limit(limit))
+    return [KeptCheckpoint(*row) for row in rows]
+
+
+def list_entries(tx: Tx, wanted: Filter, *, after: int, limit: int) -> Iterator[tuple[Entry, bytes]]:
+    """Yield up to `limit` entries with a sequence over `after`, in order, with their leaf hashes.
+
+    Raises:
+        AuditTamperedError: a row is not as it was written.
+    """
+    query = _ROW.where(entries.c.sequence > after).limit(limit)
+    for column, value in ((entries.c.actor, wanted.actor), (entries.c.subject, wanted.subject)):
         if value is not None:
             query = query.where(column == value)
+    if wanted.action is not None:
+        query = query.where(entries.c.action.startswith(wanted.action, autoescape=True))
+    if wanted.since is not None:
+        query = query.where(entries.c.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(entries.c.at < wanted.until)
     for row in tx.conn.execute(query):
-        yield (
-            Entry(row.sequence, row.at, row.actor, row.action, row.subject, json.loads(row.details)),
-            row.leaf_hash,
-        )
+        yield read_entry(row)
 
 
-def _as_tree(size: int, peaks: bytes) -> Tree:
-    return Tree(size, tuple(peaks[i : i + _HASH_BYTES] for i in range(0, len(peaks), _HASH_BYTES)))
+def read_all(tx: Tx) -> Iterator[tuple[Entry, bytes]]:
+    """Yield every entry in order, with its leaf hash, a page at a time. Raises AuditTamperedError."""
+    after: int | None = None
+    while True:
+        page = _ROW if after is None else _ROW.where(entries.c.sequence > after)
+        rows = tx.conn.execute(page.limit(_READ_ROWS)).all()
+        for row in rows:
+            yield read_entry(row)
+        if len(rows) < _READ_ROWS:
+            return
+        after = rows[-1].sequence
+
+
+def read_hashes(tx: Tx, level: int, start: int, end: int) -> list[bytes]:
+    """Return stored hashes of one level, from index `start` up to `end`."""
+    values = {"start": start, "end": end}
+    if level == 0:
+        return list(tx.conn.execute(_LEAVES, values).scalars())
+    return list(tx.conn.execute(_NODES, {**values, "level": level}).scalars())
+
+
+def all_nodes(tx: Tx) -> dict[tuple[int, int], bytes]:
+    rows = tx.conn.execute(sa.select(nodes.c.level, nodes.c.index, nodes.c.hash))
+    return {(level, index): bytes(found) for level, index, found in rows}
+
+
+def _as_head(row: sa.Row[tuple[int, bytes, str, int]]) -> Head:
+    peaks = bytes(row.peaks)
+    split = tuple(peaks[at : at + HASH_BYTES] for at in range(0, len(peaks), HASH_BYTES))
+    return Head(Tree(row.size, split), row.note, row.kept)

@@ -240,6 +240,10 @@ def record_enrollment(tx: Tx, device_id: str, tier: KeyTier) -> Device:
     check_tier(device_id, model, device.tier, tier)
     if device.tier is not tier:
         store.update_device(tx, device_id, tier=tier.value)
+        if device.tier is not None:
+            audit.append(
+                tx, "device.tier_changed", f"device:{device_id}", before=device.tier.value, after=tier.value
+            )
     to = state_after_enrollment(device, model)
     if device.state is DeviceState.REGISTERED:
         device = transition(tx, device_id, DeviceState.ENROLLED, "certificate issued")

@@ -46,6 +46,10 @@ devices = sa.Table(
     sa.Column("state_reason", sa.String(200), nullable=False),
 )
 
+# Made once: building and hashing a statement costs more than looking up the row.
+_MODEL_BY_ID = models.select().where(models.c.id == sa.bindparam("wanted"))
+_DEVICE_BY_ID = devices.select().where(devices.c.id == sa.bindparam("wanted"))
+
 
 def insert_model(tx: Tx, model: Model) -> None:
     tx.conn.execute(
@@ -61,7 +65,7 @@ def insert_model(tx: Tx, model: Model) -> None:
 
 
 def find_model(tx: Tx, model_id: str) -> Model | None:
-    row = tx.conn.execute(models.select().where(models.c.id == model_id)).one_or_none()
+    row = tx.conn.execute(_MODEL_BY_ID, {"wanted": model_id}).one_or_none()
     return None if row is None else _as_model(row)
 
 
@@ -91,7 +95,7 @@ def insert_devices(tx: Tx, found: Iterable[Device]) -> None:
 
 
 def find_device(tx: Tx, device_id: str) -> Device | None:
-    row = tx.conn.execute(devices.select().where(devices.c.id == device_id)).one_or_none()
+    row = tx.conn.execute(_DEVICE_BY_ID, {"wanted": device_id}).one_or_none()
     return None if row is None else _as_device(row)
 
 

@@ -66,6 +66,7 @@ def redeem_ticket(tx: Tx, ticket: str) -> View:
     view = check_ticket(store.find_by_ticket(tx, hash_ticket(ticket)), tx.now)
     if not store.redeem(tx, view.id):
         check_ticket(store.find_view(tx, view.id), tx.now)
+    audit.append(tx, "view.opened", f"device:{view.device_id}", view=view.id, viewer=view.actor)
     emit(
         tx, "view.opened", f"{view.actor} watches device {view.device_id}.", device=view.device_id,
         severity=Severity.NOTICE, view=view.id,

@@ -163,6 +163,11 @@ def list_certificates(tx: Tx, device_id: str) -> list[CertificateRecord]:
     return store.list_certificates(tx, device_id, limit=MAX_LISTED)
 
 
+def list_live_serials(tx: Tx, device_id: str) -> list[int]:
+    """Return a device's serials that are neither revoked nor expired."""
+    return store.list_live_serials(tx, device_id)
+
+
 def list_revoked_serials(tx: Tx, device_id: str | None = None) -> list[int]:
     """Return the serials that are revoked and not expired, of one device or of all: the denylist."""
     return store.list_revoked_serials(tx, device_id, tx.now)

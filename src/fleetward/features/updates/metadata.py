@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata, Timestamp
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import TooLargeError, UnavailableError
 from fleetward.base.logging import get_logger
+from fleetward.features.audit import service as audit
 from fleetward.features.updates import store
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.keys import find_latest_root
@@ -118,6 +119,13 @@ def _publish(
             )
         context.blobs.put(name, content)
     store.update_repository(tx, after)
+    audit.append(
+        tx,
+        "update_metadata.signed",
+        f"model:{state.model}",
+        version=version,
+        roles=list(roles if state.roles else ROLES),
+    )
 
 
 def _is_as_recorded(context: UpdatesContext, state: RepositoryState) -> bool:

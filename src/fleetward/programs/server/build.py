@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fastapi import FastAPI, Request
 
 from fleetward import __version__
 from fleetward.base.clock import Clock
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.db import Database
-from fleetward.base.errors import KeyUnavailableError, UnauthenticatedError
+from fleetward.base.errors import UnauthenticatedError
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import (
@@ -50,12 +48,13 @@ from fleetward.features.pki.service import PkiContext
 from fleetward.features.updates import device_http as updates_device_http
 from fleetward.features.updates import http as updates_http
 from fleetward.features.updates.context import UpdatesContext, load_updates_context
+from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
-from fleetward.programs.server.initialise import blobs_url, database_url
+from fleetward.programs.server.access import build_access
+from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
 from fleetward.wire.est import PATH as EST_PATH
 
-_MAX_IMAGE_BYTES = 4 * 1024**3
 _MAX_MANIFEST_BYTES = 256 * 1024**2
 # The pages load scripts, styles and media of their own origin only.
 _PAGE_POLICY = (
@@ -88,6 +87,7 @@ class Rooms:
     pki: PkiContext
     audit: AuditContext
     updates: UpdatesContext
+    access: AccessContext
 
 
 def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: Clock) -> Rooms:
@@ -98,6 +98,7 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
         ConfigError: a store's URL is wrong.
     """
     name = config.public_name
+    notary = load_notary(folder, config)
     addresses = Addresses(
         console=f"https://{name}:{ports.console}",
         devices=f"https://{name}:{ports.devices}",
@@ -118,17 +119,17 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
         config=config,
         ports=ports,
         addresses=addresses,
-        db=Database(database_url(folder, config), clock),
+        db=Database(database_url(folder, config), clock, notary=notary),
         clock=clock,
         pki=pki,
-        audit=AuditContext(_load_audit_key(folder.keys / "audit.pem"), f"{config.trust_domain}/audit"),
+        audit=AuditContext(notary, _witness(config)),
         updates=load_updates_context(path, open_blobs(blobs_url(folder, config))),
+        access=build_access(folder, config, addresses.console, clock),
     )
 
 
 def build_console_app(
     rooms: Rooms,
-    access: AccessContext,
     messaging: MessagingContext,
     media: MediaContext,
     on_authorities: Callable[[list[x509.Certificate]], None],
@@ -139,7 +140,7 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
-    app.state.access = access
+    app.state.access = access = rooms.access
     identifier = Identifier(rooms.db, access, read_admin_token(rooms.folder.admin_token))
     app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, access.decider.decide))
     app.state.messaging = messaging
@@ -164,7 +165,7 @@ def build_console_app(
     app.include_router(media_http.page_router)
     app.add_middleware(
         BodyLimit,
-        limits={"/api/v1/releases": _MAX_IMAGE_BYTES, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
+        limits={**updates_http.BODY_LIMITS, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
     )
     app.add_middleware(SecurityHeaders, policy=_PAGE_POLICY)
     return app
@@ -219,14 +220,8 @@ def _enrollment(rooms: Rooms, on_authorities: Callable[[list[x509.Certificate]],
     )
 
 
-def _load_audit_key(path: Path) -> Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        raise KeyUnavailableError(f"{path}: expected the audit log's key, found it unreadable") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyUnavailableError(f"{path}: expected an Ed25519 key, found another kind")
-    return key
+def _witness(config: ServerConfig) -> FileWitness | None:
+    return FileWitness(Path(config.audit.witness)) if config.audit.witness else None
 
 
 class _NobodySignsIn:

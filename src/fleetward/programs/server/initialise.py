@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from fleetward.base.clock import Clock
-from fleetward.base.config import ServerConfig, load_config, render_config
+from fleetward.base.config import ServerConfig, load_config, parse_config, render_config
 from fleetward.base.db import Database
-from fleetward.base.errors import ConfigError, ConflictError
+from fleetward.base.errors import ConfigError, ConflictError, CorruptDataError, KeyUnavailableError
 from fleetward.base.events import emit
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import new_token
@@ -18,6 +23,7 @@ from fleetward.base.layout import DataFolder
 from fleetward.features.access.service.keys import ensure_sealer
 from fleetward.features.access.service.local_token import ensure_admin_token
 from fleetward.features.audit import service as audit
+from fleetward.features.audit.service import LogNotary
 from fleetward.features.pki.ceremony import create_hierarchy
 from fleetward.features.updates.ceremony import create_update_repository
 from fleetward.migrations.runner import migrate
@@ -58,6 +64,7 @@ def initialise(
     Raises:
         ConfigError: unreadable or short passphrase; settings that do not parse.
         ConflictError: the folder belongs to another trust domain.
+        CorruptDataError: the database of an existing platform has gone.
         NewerDataError: a later release wrote the folder.
     """
     was_new = not folder.version.exists()
@@ -76,8 +83,13 @@ def initialise(
         create_update_repository(
             folder.path, open_blobs(blobs_url(folder, config)), passphrase=passphrase, now=clock.now()
         )
-        ensure_admin_token(folder.admin_token)
-    ensure_sealer(folder.keys)  # folders of earlier releases lack it
+    elif not config.database and not folder.database.exists():
+        raise CorruptDataError(
+            f"{folder.database}: expected the database of this platform, found none",
+            hint="Restore the last backup: without it every device and every revocation would be unknown.",
+        )
+    ensure_admin_token(folder.admin_token)
+    ensure_sealer(folder.keys)
     tell("Bringing the database to this release's schema")
     _prepare_database(folder, config, clock, is_first=not is_complete)
     if not is_complete:
@@ -95,9 +107,37 @@ def blobs_url(folder: DataFolder, config: ServerConfig) -> str:
     return config.blobs or folder.blobs.resolve().as_uri()
 
 
+def load_notary(folder: DataFolder, config: ServerConfig) -> LogNotary:
+    """Return who signs the audit log. Raises KeyUnavailableError."""
+    path = folder.keys / "audit.pem"
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise KeyUnavailableError(
+            f"{path}: expected the audit log's key, found it unreadable", hint="Restore it from a backup."
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnavailableError(f"{path}: expected an Ed25519 key, found another kind")
+    return LogNotary(key, f"{config.trust_domain}/audit")
+
+
+def adopt_log(folder: DataFolder, db: Database, notary: LogNotary) -> None:
+    """Sign the end of a log that an earlier build wrote unsigned, once in the folder's life.
+
+    The mark lies outside the database: who can only write there cannot have a forged log adopted.
+    """
+    mark = folder.keys / "audit.sealed"
+    if not mark.exists():
+        with db.write("system:audit") as tx:
+            audit.adopt(tx, notary)
+        write_atomically(mark, b"")
+
+
 def _ensure_config(folder: DataFolder, wanted: ServerConfig) -> ServerConfig:
     if not folder.config.exists():
-        write_secret(folder.config, render_config(wanted))
+        content = render_config(wanted)
+        parse_config(content, source="settings")  # wrong ones would lock the folder's owner out of it
+        write_secret(folder.config, content)
     config = load_config(folder)
     if wanted.trust_domain and config.trust_domain != wanted.trust_domain:
         raise ConflictError(
@@ -142,9 +182,11 @@ def _ensure_audit_key(folder: DataFolder) -> None:
 
 
 def _prepare_database(folder: DataFolder, config: ServerConfig, clock: Clock, *, is_first: bool) -> None:
-    db = Database(database_url(folder, config), clock)
+    notary = load_notary(folder, config)
+    db = Database(database_url(folder, config), clock, notary=notary)
     try:
         before, _ = migrate(db)
+        adopt_log(folder, db, notary)
         if before is None or is_first:
             with db.write("system:init") as tx:
                 audit.append(tx, "platform.initialised", f"platform:{config.trust_domain}")

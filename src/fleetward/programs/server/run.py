@@ -24,6 +24,7 @@ from fleetward.features.access.service import breakglass
 from fleetward.features.access.service import cleaning as access_cleaning
 from fleetward.features.attestation import service as attestation
 from fleetward.features.audit import service as audit
+from fleetward.features.audit.service import Keeper
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.ceremony import ensure_server_certificate, ensure_time_signer
@@ -38,7 +39,7 @@ from fleetward.outside.nats.connection import NatsAddress
 from fleetward.outside.nats.credentials import ensure_nats_keys
 from fleetward.outside.nats.ingest import UNPROMISED_HEADERS
 from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, start_messaging
-from fleetward.programs.server.access import build_access, show_setup_link
+from fleetward.programs.server.access import show_setup_link
 from fleetward.programs.server.build import (
     Rooms,
     build_console_app,
@@ -49,6 +50,7 @@ from fleetward.programs.server.build import (
 )
 from fleetward.programs.server.coap import CoapApp, DtlsRefusals
 from fleetward.programs.server.guard import check_ports, hold_folder
+from fleetward.programs.server.initialise import adopt_log
 from fleetward.programs.server.timers import repeat
 from fleetward.programs.server.tls import (
     TlsRefusals,
@@ -101,6 +103,7 @@ async def _run(
         rooms = build_rooms(folder, config, ports, SystemClock())
         stack.callback(rooms.db.close)
         migrate(rooms.db)
+        adopt_log(folder, rooms.db, rooms.audit.notary)
         _renew_certificates(rooms)
         updates.register_boot_references(rooms.db, rooms.updates)
         updates.finish_interrupted(rooms.db, rooms.updates)
@@ -161,9 +164,8 @@ async def _listen(stack: AsyncExitStack, rooms: Rooms, messaging: Messaging) -> 
         add_authorities(devices_tls, found)
 
     media = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
-    access = build_access(rooms.folder, rooms.config, rooms.addresses.console, rooms.clock)
-    show_setup_link(rooms.db, access)
-    console = build_console_app(rooms, access, messaging_context(messaging.archive), media, on_authorities)
+    show_setup_link(rooms.db, rooms.access)
+    console = build_console_app(rooms, messaging_context(messaging.archive), media, on_authorities)
     devices = build_devices_app(rooms, media)
     throttle = RefusalThrottle()
     for name, app, port, context in (
@@ -242,9 +244,7 @@ def _start_timers(
             messaging.reload_certificates()
             log.info("server_certificate_renewed")
 
-    def sign_checkpoint() -> None:
-        with rooms.db.write("system:audit") as tx:
-            audit.checkpoint(tx, rooms.audit.key, rooms.audit.origin)
+    keeper = Keeper(rooms.db, rooms.audit.notary, rooms.audit.witness)
 
     def forget() -> None:
         with rooms.db.write("system:cleaning") as tx:
@@ -263,7 +263,7 @@ def _start_timers(
     timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
     if "worker" in roles:
         timers += [
-            ("audit-checkpoint", sign_checkpoint, 5.0),
+            ("audit-checkpoint", keeper.keep, 5.0),
             ("break-glass", end_emergencies, 10.0),
             ("update-metadata", lambda: refresh_due(rooms.db, rooms.updates), 60.0),
             ("cleaning", forget, 3600.0),
@@ -282,7 +282,11 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
 def _renew_certificates(rooms: Rooms) -> bool:
     path, now = rooms.folder.path, rooms.clock.now()
     ensure_time_signer(path, rooms.pki.server_ca, rooms.config.trust_domain, now)
-    return ensure_server_certificate(path, rooms.pki.server_ca, rooms.config.host_names, now)
+    if not ensure_server_certificate(path, rooms.pki.server_ca, rooms.config.host_names, now):
+        return False
+    with rooms.db.write("system:certificates") as tx:
+        audit.append(tx, "server_certificate.renewed", f"platform:{rooms.config.trust_domain}")
+    return True
 
 
 def _ready(rooms: Rooms) -> dict[str, str]:

@@ -12,7 +12,7 @@ from fleetward.features.access.model.breakglass import Glass, GlassState
 from fleetward.features.access.model.identity import actor_of
 from fleetward.features.access.model.policy import OwnRightsError
 from fleetward.features.audit import service as audit
-from fleetward.features.audit.model import Entry
+from fleetward.features.audit.model.entry import Entry
 
 _MAX_LISTED = 200
 _MAX_ACTS = 1000

@@ -4,7 +4,7 @@ Each link works once, for a limited time, and is kept as a hash. Its secret stan
 URL, which browsers send to no server and write into no log.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -109,6 +109,8 @@ def finish_setup(
 ) -> SignedUp:
     """Create the first operator, administrator of all groups, and sign them in. Raises as `begin_setup`."""
     link = _find_setup(tx, token)
+    if link.operator != name:
+        raise InvalidInputError("name: expected the one the factors were offered to, found another")
     _use(tx, link)
     operator = operators.create(tx, parse_operator_name(name), display_name, OperatorState.ACTIVE)
     grants.give(tx, operator.name, Role.ADMINISTRATOR, ALL_GROUPS)
@@ -143,7 +145,7 @@ def finish_invitation(tx: Tx, ctx: AccessContext, token: str, answer: Answer, cl
 def _sign_up(
     tx: Tx, ctx: AccessContext, link: Link, operator: Operator, answer: Answer, client: Client
 ) -> SignedUp:
-    acting = Tx(tx.conn, tx.now, actor_of(operator.name))
+    acting = replace(tx, actor=actor_of(operator.name))
     if answer.passkey is None and (answer.password is None or answer.totp_code is None):
         raise InvalidInputError("factors: expected a passkey, or a password and a code, found neither")
     if link.challenge is None or link.sealed_totp is None:
@@ -166,7 +168,7 @@ def _offer(tx: Tx, ctx: AccessContext, link: Link, name: str, display_name: str)
     found = store.operators.find(tx, name)
     webauthn_id = operators.webauthn_id_for(name) if found is None else found.webauthn_id
     challenge, options = passkeys.registration_options(tx, ctx, name, display_name, webauthn_id)
-    store.links.offer(tx, link.id, challenge, factors.seal_totp(ctx, totp.secret))
+    store.links.offer(tx, link.id, name, challenge, factors.seal_totp(ctx, totp.secret))
     return Offer(name, display_name, options if ctx.can_use_passkeys else None, totp)
 
 

@@ -58,9 +58,9 @@ def find_open(tx: Tx, token_hash: bytes) -> Link | None:
     return None if row is None else as_value(Link, row, kind=LinkKind(row.kind))
 
 
-def offer(tx: Tx, link_id: str, challenge: bytes, sealed_totp: bytes) -> None:
-    """Remember what was offered last; an earlier offer is void."""
-    values = {"challenge": challenge, "sealed_totp": sealed_totp}
+def offer(tx: Tx, link_id: str, operator: str, challenge: bytes, sealed_totp: bytes) -> None:
+    """Remember what was offered last, and to which name; an earlier offer is void."""
+    values = {"operator": operator, "challenge": challenge, "sealed_totp": sealed_totp}
     tx.conn.execute(links.update().where(links.c.id == link_id).values(values))
 
 

@@ -1,0 +1,187 @@
+"""Proofs against the recursive definitions of RFC 6962 section 2.1, written here as the standard does."""
+
+import hashlib
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetward.base.errors import NotFoundError
+from fleetward.features.audit.model.entry import AuditTamperedError
+from fleetward.features.audit.model.proofs import (
+    prove_consistency,
+    prove_inclusion,
+    verify_consistency,
+    verify_inclusion,
+)
+from fleetward.features.audit.model.tree import EMPTY_ROOT, Tree, hash_leaf, root_of
+
+SIZES = st.one_of(st.integers(1, 70), st.integers(250, 260), st.integers(510, 700))
+
+
+def leaves_of(count: int) -> list[bytes]:
+    return [hash_leaf(b"%d" % number) for number in range(count)]
+
+
+def split(count: int) -> int:
+    k = 1
+    while k * 2 < count:
+        k *= 2
+    return k
+
+
+def mth(d: list[bytes]) -> bytes:
+    """MTH(D[n]) over leaf hashes."""
+    if not d:
+        return hashlib.sha256().digest()
+    if len(d) == 1:
+        return d[0]
+    k = split(len(d))
+    return hashlib.sha256(b"\x01" + mth(d[:k]) + mth(d[k:])).digest()
+
+
+def path(m: int, d: list[bytes]) -> list[bytes]:
+    """PATH(m, D[n])."""
+    if len(d) == 1:
+        return []
+    k = split(len(d))
+    return [*path(m, d[:k]), mth(d[k:])] if m < k else [*path(m - k, d[k:]), mth(d[:k])]
+
+
+def subproof(m: int, d: list[bytes], *, b: bool) -> list[bytes]:
+    """SUBPROOF(m, D[n], b); PROOF(m, D[n]) is that with b true."""
+    if m == len(d):
+        return [] if b else [mth(d)]
+    k = split(len(d))
+    if m <= k:
+        return [*subproof(m, d[:k], b=b), mth(d[k:])]
+    return [*subproof(m - k, d[k:], b=False), mth(d[:k])]
+
+
+class Stored:
+    """Leaves and nodes as the store keeps them; counts what was read."""
+
+    def __init__(self, leaves: list[bytes]) -> None:
+        self.levels: dict[int, list[bytes]] = {0: leaves}
+        self.read_count = 0
+        self.tree = Tree()
+        for leaf in leaves:
+            self.tree, completed = self.tree.append(leaf)
+            for node in completed:
+                level = self.levels.setdefault(node.level, [])
+                assert node.index == len(level)
+                level.append(node.hash)
+
+    def read(self, level: int, start: int, end: int) -> list[bytes]:
+        found = self.levels.get(level, [])[start:end]
+        self.read_count += len(found)
+        return found
+
+
+@given(SIZES)
+def test_roots_are_the_standards(count: int) -> None:
+    leaves = leaves_of(count)
+    stored = Stored(leaves)
+    assert stored.tree.root == mth(leaves) == root_of(0, count, stored.read)
+
+
+def test_the_empty_log_has_the_standards_root() -> None:
+    assert mth([]) == Tree().root == EMPTY_ROOT == root_of(0, 0, Stored([]).read)
+
+
+@given(SIZES, st.data())
+def test_an_inclusion_proof_is_the_standards_and_verifies(count: int, data: st.DataObject) -> None:
+    leaves = leaves_of(count)
+    size = data.draw(st.integers(1, count))
+    index = data.draw(st.integers(0, size - 1))
+    found = prove_inclusion(index, size, Stored(leaves).read)
+    assert found == path(index, leaves[:size])
+    verify_inclusion(leaves[index], index, size, found, mth(leaves[:size]))
+
+
+@given(SIZES, st.data())
+def test_a_consistency_proof_is_the_standards_and_verifies(count: int, data: st.DataObject) -> None:
+    leaves = leaves_of(count)
+    second = data.draw(st.integers(1, count))
+    first = data.draw(st.integers(1, second))
+    found = prove_consistency(first, second, Stored(leaves).read)
+    assert found == subproof(first, leaves[:second], b=True)
+    verify_consistency(first, second, (mth(leaves[:first]), mth(leaves[:second])), found)
+
+
+@given(st.integers(2, 300), st.data())
+def test_an_inclusion_proof_changed_anywhere_is_refused(count: int, data: st.DataObject) -> None:
+    leaves = leaves_of(count)
+    index = data.draw(st.integers(0, count - 1))
+    found = prove_inclusion(index, count, Stored(leaves).read)
+    root, leaf = mth(leaves), leaves[index]
+    at = data.draw(st.integers(0, len(found) - 1))
+    flipped = bytes([found[at][0] ^ 1]) + found[at][1:]
+    changes = [
+        (leaves[index - 1], index, count, found, root),
+        (leaf, index, count, [*found[:at], flipped, *found[at + 1 :]], root),
+        (leaf, index, count, found[:-1], root),
+        (leaf, index, count, [*found, leaf], root),
+        (leaf, index, count, found, leaves[0]),
+        (leaf, -1, count, found, root),
+        (leaf, count, count, found, root),
+        (leaf, (index + 1) % count, count, found, root),
+    ]
+    for changed in changes:
+        with pytest.raises(AuditTamperedError):
+            verify_inclusion(*changed)
+
+
+@given(st.integers(2, 300), st.data())
+def test_a_consistency_proof_changed_anywhere_is_refused(count: int, data: st.DataObject) -> None:
+    leaves = leaves_of(count)
+    first = data.draw(st.integers(1, count - 1))
+    found = prove_consistency(first, count, Stored(leaves).read)
+    older, newer = mth(leaves[:first]), mth(leaves)
+    at = data.draw(st.integers(0, len(found) - 1))
+    flipped = bytes([found[at][0] ^ 1]) + found[at][1:]
+    changes = [
+        (first, count, (older, newer), [*found[:at], flipped, *found[at + 1 :]]),
+        (first, count, (older, newer), found[:-1]),
+        (first, count, (older, newer), [*found, newer]),
+        (first, count, (older, newer), []),
+        (first, count, (newer, newer), found),
+        (first, count, (older, older), found),
+        (count, first, (newer, older), found),
+    ]
+    for changed in changes:
+        with pytest.raises(AuditTamperedError):
+            verify_consistency(*changed)
+
+
+def test_a_log_begins_with_itself_and_with_nothing() -> None:
+    one, two = leaves_of(2)
+    verify_consistency(2, 2, (one, one), [])
+    verify_consistency(0, 2, (EMPTY_ROOT, two), [])
+    for wrong in ((2, 2, (one, two), []), (2, 2, (one, one), [one]), (0, 2, (EMPTY_ROOT, two), [one])):
+        with pytest.raises(AuditTamperedError):
+            verify_consistency(*wrong)
+
+
+@pytest.mark.parametrize(
+    "prove",
+    [partial(prove_inclusion, 5, 5), partial(prove_inclusion, -1, 5), partial(prove_consistency, 6, 5)],
+)
+def test_what_is_not_in_the_log_has_no_proof(prove: partial[list[bytes]]) -> None:
+    with pytest.raises(NotFoundError):
+        prove(Stored(leaves_of(5)).read)
+
+
+def test_missing_hashes_are_told() -> None:
+    stored = Stored(leaves_of(600))
+    stored.levels[8].pop()
+    with pytest.raises(AuditTamperedError, match="hashes"):
+        prove_inclusion(599, 600, stored.read)
+
+
+def test_a_proof_reads_hundreds_of_hashes_from_a_large_log() -> None:
+    stored = Stored(leaves_of(70_000))
+    prove_inclusion(12_345, 69_999, stored.read)
+    prove_consistency(33_333, 69_999, stored.read)
+    assert stored.read_count < 2_500
