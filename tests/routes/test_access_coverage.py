@@ -89,6 +89,9 @@ POST   /break-glass/{glass_id}/review                      break_glass.review   
 GET    /break-glass/{glass_id}/acts                        audit.read           ...sa  fleet  404
 GET    /audit/entries                                      audit.read           ...sa  fleet  200
 GET    /audit/checkpoints                                  audit.read           ...sa  fleet  200
+GET    /audit/verify                                       audit.read           ...sa  fleet  200
+GET    /audit/proof/inclusion                              audit.read           ...sa  fleet  400
+GET    /audit/proof/consistency                            audit.read           ...sa  fleet  400
 GET    /events                                             event.read           vorsa  groups 200
 GET    /events/stream                                      event.read           vorsa  groups 200
 POST   /models                                             model.add            ....a  fleet  400

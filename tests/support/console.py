@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import msgspec
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -29,6 +30,7 @@ from fleetward.features.media.ports import MediaBus
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.messaging.model import Presence
 from fleetward.features.messaging.ports import WatchItem
+from fleetward.migrations.runner import migrate
 from fleetward.programs.server.build import Rooms, build_console_app, build_rooms, media_context
 from fleetward.programs.server.initialise import initialise
 from fleetward.wire.telemetry import Record
@@ -144,10 +146,11 @@ def make_platform(folder: Path) -> Path:
 
 
 @contextmanager
-def running_console(folder: Path, clock: ManualClock) -> Iterator[Console]:
+def running_console(folder: Path, clock: ManualClock, *, database: str = "") -> Iterator[Console]:
     """Yield the application over a data folder, with active cam-1 and door-1 in groups of their own."""
-    data, config = DataFolder(folder), CONFIG
+    data, config = DataFolder(folder), msgspec.structs.replace(CONFIG, database=database)
     rooms = build_rooms(data, config, Ports(), clock)
+    migrate(rooms.db)
     archive = QuietArchive()
     # No video flows here: a view is granted or refused before the bus is asked.
     media = media_context(rooms, cast("MediaBus", None))

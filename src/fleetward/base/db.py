@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from fleetward.base.clock import Clock
-from fleetward.base.errors import ConfigError, CorruptDataError, UnavailableError
+from fleetward.base.errors import ConfigError, CorruptDataError, InvalidInputError, UnavailableError
 
 # A query of device ids, built in one feature's store to be nested in another's.
 IdQuery: TypeAlias = sa.Select[tuple[str]]
@@ -143,6 +143,11 @@ class Database:
                     conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
                 with conn.begin():
                     yield conn
+        except (sa.exc.DataError, OverflowError) as error:
+            # SQLite's driver says the one, PostgreSQL the other, of what no column can hold.
+            raise InvalidInputError(
+                "value: expected one a database can hold, found a number out of range or a NUL character"
+            ) from error
         except sa.exc.OperationalError as error:
             raise UnavailableError(
                 "database: expected it to answer, found an error",

@@ -200,6 +200,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def answers_with(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses=` of a route whose success is no JSON but this type."""
+    return {200: {"content": {media_type: {}}}}
+
+
 def describe_problems(app: FastAPI) -> None:
     """Put `Problem` into the OpenAPI document, and take out FastAPI's own 422: here that is a 400."""
     render = app.openapi
