@@ -148,7 +148,7 @@ GET    /releases/{model}/{version}/manifest                release.read         
 GET    /releases/{model}/{version}/image                   release.read         vorsa  shared 404
 GET    /releases/{model}/{version}/sbom                    release.read         vorsa  shared 404
 GET    /trust/updates                                      release.read         vorsa  shared 200
-POST   /devices/{device_id}/views                          video.view           .o..a  device 409
+POST   /devices/{device_id}/views                          video.view           .o..a  device 201
 DELETE /views/{view_id}                                    video.view           .o..a  groups 404
 """
 

@@ -87,6 +87,16 @@ def _operate(apps: RealApps) -> None:
     house.invite(ada, "eve")
     assert ada.post("/tokens", {"name": "ci", "scopes": ["device.read"]}).status_code == 201
     assert bob.post("/signin/device-code", {"client": "laptop"}).status_code == 200
+    assert ada.post("/reviews", {"title": "Spring"}).status_code == 201
+    assert ada.post("/filters", {"name": "odd", "filter": {"state": "quarantined"}}).status_code == 201
+    alert = next(one for one in ada.get("/events").json()["events"] if one["severity"] == "warning")
+    assert ada.post(f"/events/{alert['id']}/acknowledge", {"note": "seen"}).status_code == 200
+    assert ada.post("/break-glass", {"reason": "cameras stream to a stranger"}).status_code == 201
+    apps.add_model("lock")
+    form = {"sbom": ("s.json", SBOM), "image": ("i.bin", b"firmware")}
+    fields = {"model": "lock", "version": "1.0.0"}
+    assert apps.operator("POST", "/releases", data=fields, files=form).json()["state"] == "pending"
+    assert ada.post("/releases/lock/1.0.0/approve").json()["state"] == "pending"
     refused = house.browser().post("/signin/password", {"name": "bob", "password": "wrong", "totp": "0"})
     assert refused.status_code == 401
     with apps.rooms.db.write("operator:test") as tx:
