@@ -175,6 +175,28 @@ def withdraw_release(house: House) -> httpx.Response:
     return house.ask("POST", f"/releases/cam/{version}/withdraw", {})
 
 
+def acknowledge(house: House) -> httpx.Response:
+    refused = house.client.post(
+        "/api/v1/signin/password", json={"name": "nobody", "password": "x", "totp": "0"}
+    )
+    assert refused.status_code == 401
+    events = house.ask("GET", "/events", params={"limit": 5000}).json()["events"]
+    alert = next(one for one in events if one["severity"] in ("warning", "critical"))
+    return house.ask("POST", f"/events/{alert['id']}/acknowledge", {"note": "seen"})
+
+
+def save_filter(house: House) -> httpx.Response:
+    house.count += 1
+    return house.ask("POST", "/filters", {"name": f"f-{house.count}", "filter": {"state": "active"}})
+
+
+def bulk_quarantine(house: House) -> httpx.Response:
+    ids = [house.device(is_active=True)]
+    return house.ask(
+        "POST", "/devices/bulk", {"action": "quarantine", "ids": ids, "reason": "a test", "apply": True}
+    )
+
+
 # An OCSP request is a question in a body (RFC 6960 appendix A.1).
 QUERIES = {("POST", "/pki/ocsp")}
 # Who somebody is cannot be played by Alice: these have a table of their own, `test_access_audited`.
@@ -207,6 +229,12 @@ CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/models/{model_id}/references/{digest}/withdraw"): withdraw_reference,
     ("POST", "/attestation/ek-roots"): add_ek_root,
     ("POST", "/attestation/ek-roots/{fingerprint}/withdraw"): withdraw_ek_root,
+    ("POST", "/devices/bulk"): bulk_quarantine,
+    ("POST", "/events/{number}/acknowledge"): acknowledge,
+    ("POST", "/filters"): save_filter,
+    ("DELETE", "/filters/{filter_id}"): lambda house: house.ask(
+        "DELETE", f"/filters/{save_filter(house).json()['id']}"
+    ),
     ("POST", "/releases"): publish,
     ("POST", "/releases/{model}/{version}/withdraw"): withdraw_release,
 }
