@@ -54,6 +54,49 @@ def test_a_device_is_added_shown_and_audited(platform: Platform) -> None:
     assert platform.run_json("audit", "verify")["verified"] is True
 
 
+def test_many_devices_are_listed_explained_and_acted_on(platform: Platform) -> None:
+    platform.run_json("model", "add", "lamp", "--attestation", "none")
+    for number in range(3):
+        platform.run_json("device", "add", f"lamp-{number}", "--model", "lamp", "--group", "hall")
+    listed = platform.run_json("device", "list", "--group", "hall", "--sort", "-id", "--limit", "2")
+    assert [one["id"] for one in listed] == ["lamp-2", "lamp-1"]
+    questions = platform.run_json("device", "why", "lamp-0")["questions"]
+    assert questions[0]["code"] == "never_enrolled"
+    assert platform.run_json("device", "firmware", "lamp-0")["running"] is None
+    shown = platform.run_json("device", "bulk", "retire", "--group", "hall", "--reason", "sold")
+    assert (shown["will_change"], shown["applied"]) == (3, False)
+    done = platform.run_json("device", "bulk", "retire", "--group", "hall", "--reason", "sold", "--apply")
+    assert (done["will_change"], done["applied"]) == (3, True)
+    assert platform.run_json("device", "show", "lamp-1")["state_reason"] == "sold"
+    assert platform.run("device", "bulk", "retire", check=False).returncode == 2, "all needs --all"
+
+
+def test_an_alert_leaves_today_once_it_is_acknowledged(platform: Platform) -> None:
+    platform.run_json("model", "add", "bell", "--attestation", "none")
+    platform.run_json("device", "add", "bell-1", "--model", "bell")
+    platform.run_json("device", "revoke", "bell-1", "--reason", "lost")
+
+    def alerts() -> list[int]:
+        cards = platform.run_json("today")["cards"]
+        items = [item for card in cards if card["kind"] == "alerts" for item in card["items"]]
+        return [item["event"] for item in items if item["device"] == "bell-1"]
+
+    numbers = alerts()
+    assert numbers
+    platform.run("events", "ack", *map(str, numbers), "--note", "found again", "--json")
+    assert alerts() == []
+    found = {one["id"]: one for one in platform.run_json("checklist")}
+    assert found["files_private"]["state"] == "ok"
+    assert found["root_key_offline"]["state"] == "warn"
+    for people in (
+        ("today",),
+        ("checklist",),
+        ("device", "why", "bell-1"),
+        ("device", "list", "--state", "revoked"),
+    ):
+        assert platform.run(*people).stdout.strip()
+
+
 def test_the_claim_is_in_no_log_and_no_event(platform: Platform) -> None:
     platform.run_json("model", "add", "quiet", "--attestation", "none")
     claim = platform.run_json("device", "add", "quiet-1", "--model", "quiet")["claim"]

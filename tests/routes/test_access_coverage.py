@@ -97,7 +97,17 @@ GET    /events/stream                                      event.read           
 POST   /models                                             model.add            ....a  fleet  400
 GET    /models                                             model.read           vorsa  shared 200
 GET    /devices                                            device.read          vorsa  groups 200
+GET    /devices/counts                                     device.read          vorsa  groups 200
 GET    /devices/{device_id}                                device.read          vorsa  device 200
+GET    /devices/{device_id}/why                            device.read          vorsa  device 200
+GET    /devices/{device_id}/firmware                       device.read          vorsa  device 200
+POST   /devices/bulk                                       device.read          vorsa  groups 400
+GET    /overview/today                                     device.read          vorsa  groups 200
+POST   /events/{number}/acknowledge                        event.acknowledge    .o.sa  groups 400
+GET    /filters                                            filter.manage        vorsa  shared 200
+POST   /filters                                            filter.manage        vorsa  shared 400
+DELETE /filters/{filter_id}                                filter.manage        vorsa  shared 404
+GET    /settings/checklist                                 settings.read        vorsa  fleet  200
 POST   /devices/{device_id}/quarantine                     device.quarantine    .o.sa  device 400
 POST   /devices/{device_id}/release                        device.release       .o.sa  device 400
 POST   /devices/{device_id}/revoke                         device.revoke        ...sa  device 400
@@ -146,7 +156,7 @@ THINGS = {
     "device_id": "cam-1", "name": "nobody", "session_id": "ses_0", "grant_id": "gr_0", "review_id": "rev_0",
     "glass_id": "bg_0", "model": "camera", "model_id": "camera", "version": "9.9", "digest": "00",
     "fingerprint": "00", "number": "999", "view_id": "view_0", "passkey_id": "pk_0", "token_id": "tok_0",
-    "user_code": "BCDF-GHJK", "encoded:path": "AA==",
+    "user_code": "BCDF-GHJK", "filter_id": "filter_0", "encoded:path": "AA==",
 }  # fmt: skip
 LETTERS = dict(zip("vorsa", Role, strict=True))
 

@@ -14,6 +14,10 @@ from fleetward.features.devices.model import (
     KeyTierError,
     LifecycleError,
     Model,
+    Order,
+    Selection,
+    SortKey,
+    render_cursor,
 )
 
 CHIP = HardwareIdentity(HardwareKind.TPM_EK, "ab" * 32)
@@ -127,7 +131,7 @@ def test_pages_cover_all_devices_once(tx: Tx) -> None:
         seen += [device.id for device in page]
         after = page[-1].id
     assert seen == [row[0] for row in rows]
-    assert [d.id for d in service.list_devices(tx, search="D00_")] == []
+    assert [d.id for d in service.list_devices(tx, Selection(search="D00_"))] == []
 
 
 def test_a_shipment_with_a_known_device_registers_nothing(db: Database) -> None:
@@ -139,3 +143,56 @@ def test_a_shipment_with_a_known_device_registers_nothing(db: Database) -> None:
         service.register_shipment(tx, rows, batch="b", factory="f")
     with db.read() as tx:
         assert service.find_device(tx, "d0") is None
+
+
+def register_varied(tx: Tx, count: int = 60) -> None:
+    """Register devices of three models, two groups and four firmware versions, some unknown."""
+    for name in ("cam", "lock", "meter"):
+        service.add_model(tx, Model(name, attestation=AttestationPolicy.NONE))
+    for number in range(count):
+        device = f"d{number:03}"
+        service.register(tx, device, ("cam", "lock", "meter")[number % 3], group=("east", "west")[number % 2])
+        if number % 4:
+            service.record_enrollment(tx, device, KeyTier.SOFTWARE)
+            service.set_firmware_version(tx, device, f"1.{number % 4}")
+
+
+@pytest.mark.parametrize("key", list(SortKey))
+@pytest.mark.parametrize("is_descending", [False, True])
+def test_pages_and_row_numbers_give_the_same_order(tx: Tx, key: SortKey, is_descending: bool) -> None:
+    register_varied(tx)
+    order = Order(key, is_descending)
+    whole = [one.id for one in service.list_devices(tx, order=order)]
+    assert len(set(whole)) == 60
+    paged: list[str] = []
+    after = ""
+    while page := service.list_devices(tx, order=order, after=after, limit=7):
+        paged += [one.id for one in page]
+        after = render_cursor(page[-1], order)
+    assert paged == whole
+    assert [one.id for one in service.list_devices(tx, order=order, at=33, limit=9)] == whole[33:42]
+
+
+def test_a_cursor_of_another_order_is_refused(tx: Tx) -> None:
+    with pytest.raises(InvalidInputError, match="next_after"):
+        service.list_devices(tx, order=Order(SortKey.CHANGED), after="cam-1")
+
+
+def test_counts_are_of_what_the_list_shows(tx: Tx) -> None:
+    register_varied(tx)
+    counts = service.count_devices(tx)
+    assert counts.by_state == {"active": 45, "registered": 15}
+    assert counts.by_firmware == {"": 15, "1.1": 15, "1.2": 15, "1.3": 15}
+    assert counts.by_model == {"cam": 20, "lock": 20, "meter": 20}
+    assert counts.by_group == {"east": 30, "west": 30}
+    for selection in (
+        Selection(model="cam", firmware="1.2"),
+        Selection(search="D00"),
+        Selection(firmware=""),
+        Selection(group="west", groups=frozenset({"east"})),
+        Selection(groups=frozenset({"east"})),
+        Selection(groups=frozenset()),
+    ):
+        assert service.count_devices(tx, selection).total == len(service.list_devices(tx, selection))
+    assert service.count_devices(tx, Selection(groups=frozenset())).total == 0
+    assert service.count_devices(tx, Selection(groups=frozenset({"east"}))).by_group == {"east": 30}

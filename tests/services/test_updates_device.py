@@ -13,6 +13,7 @@ import pytest
 from fleetward.base.errors import UnavailableError
 from fleetward.features.updates import service
 from fleetward.features.updates.boot.pointer import TRIES, Slot
+from fleetward.features.updates.device.messages import SlotsReport
 from fleetward.features.updates.ports import Download
 from support.clock import ManualClock
 from support.update_device import NEW, Answer, Bent, Device, HttpFetcher, UpdateRig, bend_images, update_rig
@@ -56,6 +57,10 @@ def test_a_release_goes_from_publication_to_confirmation(
     assert start.is_on_trial()
     runner = device.runner(fetch)
     device.run(runner, lambda: runner.is_on_trial)
+    assert device.reports[-1].slots == SlotsReport(
+        running=Slot.B, confirmed=Slot.A, trial=Slot.B, tries_left=TRIES - 1,
+        versions={Slot.A: "1.0.0", Slot.B: "1.1.0"},
+    )  # fmt: skip
     assert device.counter.read_counter() == 1, "a trial must not move the counter"
 
     runner.report_health(is_healthy=True)

@@ -30,14 +30,19 @@ def _section(group: click.Group, path: str, context: click.Context) -> list[str]
             continue
         inner = click.Context(command, info_name=name, parent=context)
         if isinstance(command, click.Group):
-            lines += _section(command, f"{path} {name}", inner)
-            continue
+            rest = _section(command, f"{path} {name}", inner)
+            if not command.invoke_without_command:
+                lines += rest
+                continue
+        else:
+            rest = []
         usage = " ".join([f"{path} {name}", *command.collect_usage_pieces(inner)])
         lines.append(f"\n## `{path} {name}`\n\n{(command.help or '').strip()}\n\n```\n{usage}\n```\n")
         rows = [record for one in command.get_params(inner) if (record := one.get_help_record(inner))]
         if rows:
             lines.append("\n| option | meaning |\n|---|---|\n")
             lines += [f"| `{left.replace('|', '/')}` | {' '.join(right.split())} |\n" for left, right in rows]
+        lines += rest
     return lines
 
 

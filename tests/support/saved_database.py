@@ -88,6 +88,9 @@ def _operate(apps: RealApps) -> None:
     assert ada.post("/tokens", {"name": "ci", "scopes": ["device.read"]}).status_code == 201
     assert bob.post("/signin/device-code", {"client": "laptop"}).status_code == 200
     assert ada.post("/reviews", {"title": "Spring"}).status_code == 201
+    assert ada.post("/filters", {"name": "odd", "filter": {"state": "quarantined"}}).status_code == 201
+    alert = next(one for one in ada.get("/events").json()["events"] if one["severity"] == "warning")
+    assert ada.post(f"/events/{alert['id']}/acknowledge", {"note": "seen"}).status_code == 200
     assert ada.post("/break-glass", {"reason": "cameras stream to a stranger"}).status_code == 201
     apps.add_model("lock")
     form = {"sbom": ("s.json", SBOM), "image": ("i.bin", b"firmware")}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -19,8 +19,17 @@ from sqlalchemy import event
 from fleetward.base.clock import Clock
 from fleetward.base.errors import ConfigError, CorruptDataError, InvalidInputError, UnavailableError
 
+# A query of device ids, built in one feature's store to be nested in another's.
+IdQuery: TypeAlias = sa.Select[tuple[str]]
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
+
+
+def is_among(column: sa.ColumnElement[str], ids: IdQuery) -> sa.ColumnElement[bool]:
+    """Return whether a column names one of `ids`: looked up row by row, for queries that leave few rows."""
+    return ids.where(ids.selected_columns[0] == column).exists()
+
 
 metadata = sa.MetaData(
     naming_convention={

@@ -18,6 +18,7 @@ from fleetward.base.db import RowId, Timestamp, Tx, metadata
 
 MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_CHARS = 8_000
+_ALERTING = sa.text("severity IN ('warning', 'critical')")
 
 events_table = sa.Table(
     "events",
@@ -37,16 +38,17 @@ events_table = sa.Table(
         sqlite_where=sa.text("published_at IS NULL"),
         postgresql_where=sa.text("published_at IS NULL"),
     ),
+    sa.Index("ix_events_alerts", "at", sqlite_where=_ALERTING, postgresql_where=_ALERTING),
 )
 _INSERT = events_table.insert()
-# The registry's, named here for one join: whose events somebody may see depends on the device's group now.
-_devices = sa.table("devices", sa.column("id"), sa.column("group"))
 _UNPUBLISHED = (
     events_table.select()
     .where(events_table.c.published_at.is_(None))
     .order_by(events_table.c.id)
     .limit(sa.bindparam("most"))
 )
+# The registry's, named here for one join: whose events somebody may see depends on the device's group now.
+_devices = sa.table("devices", sa.column("id"), sa.column("group"))
 
 
 class Severity(StrEnum):
@@ -133,12 +135,12 @@ def list_events(
     if groups is not None:
         seen = sa.select(_devices.c.id).where(_devices.c.group.in_(sorted(groups)))
         query = query.where(events_table.c.device.in_(seen))
-    return [_as_event(row) for row in tx.conn.execute(query)]
+    return [as_event(row) for row in tx.conn.execute(query)]
 
 
 def list_unpublished(tx: Tx, *, limit: int = 500) -> list[Event]:
     """Return the oldest events that no publisher has carried to JetStream."""
-    return [_as_event(row) for row in tx.conn.execute(_UNPUBLISHED, {"most": limit})]
+    return [as_event(row) for row in tx.conn.execute(_UNPUBLISHED, {"most": limit})]
 
 
 def mark_published(tx: Tx, ids: list[int]) -> None:
@@ -146,7 +148,8 @@ def mark_published(tx: Tx, ids: list[int]) -> None:
     tx.conn.execute(events_table.update().where(events_table.c.id.in_(ids)).values(published_at=tx.now))
 
 
-def _as_event(row: sa.Row[Any]) -> Event:
+def as_event(row: sa.Row[Any]) -> Event:
+    """Return the event in a row of `events_table`."""
     return Event(
         id=row.id,
         at=row.at,

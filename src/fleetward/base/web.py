@@ -23,8 +23,8 @@ log = get_logger("web")
 
 PROBLEM_TYPE = "application/problem+json"
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
-READMIT_EVERY_S = 10.0
 _OUR_FAULT = 500
+READMIT_EVERY_S = 10.0
 
 # Most specific first is not needed: lookup walks the class's own ancestry.
 STATUS_OF: dict[type[errors.FleetwardError], int] = {

@@ -8,11 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleetward.base.db import RowId, Timestamp, Tx, metadata
+from fleetward.base.db import IdQuery, RowId, Timestamp, Tx, is_among, metadata
 from fleetward.features.attestation.model import Appraisal, AttestationKey, Reason, ReasonCode, Reference
 from fleetward.wire.event_log import Measured
 
 MAX_OPEN = 4
+_BAD = sa.text("NOT good")
 
 
 class ChallengeKind(StrEnum):
@@ -72,6 +73,7 @@ appraisals = sa.Table(
     sa.Column("reset_count", sa.BigInteger, nullable=False),
     sa.Column("restart_count", sa.BigInteger, nullable=False),
     sa.Index("ix_attestation_appraisals_device", "device", "id"),
+    sa.Index("ix_attestation_appraisals_bad", "device", "id", sqlite_where=_BAD, postgresql_where=_BAD),
 )
 
 
@@ -234,6 +236,17 @@ def list_appraisals(tx: Tx, device_id: str, *, limit: int) -> list[Appraisal]:
         .limit(limit)
     )
     return [_as_appraisal(row) for row in tx.conn.execute(query)]
+
+
+def list_failing(tx: Tx, among: IdQuery, *, limit: int) -> tuple[int, list[Appraisal]]:
+    """Return how many devices of `among` failed their last appraisal, and the newest of these verdicts."""
+    later = appraisals.alias("later")
+    has_later = sa.exists().where(later.c.device == appraisals.c.device, later.c.id > appraisals.c.id)
+    # As the partial index says it: `good = false` would not find it in SQLite.
+    where = (sa.text("NOT attestation_appraisals.good"), is_among(appraisals.c.device, among), ~has_later)
+    count = tx.conn.execute(sa.select(sa.func.count()).select_from(appraisals).where(*where)).scalar_one()
+    newest = appraisals.select().where(*where).order_by(appraisals.c.id.desc()).limit(limit)
+    return count, [_as_appraisal(row) for row in tx.conn.execute(newest)]
 
 
 def _has_reference(tx: Tx, one: Reference) -> bool:

@@ -1,19 +1,29 @@
 """Operator routes of the registry."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetward.base.clock import render_time
 from fleetward.base.ids import parse_duration, render_duration
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.devices import service
-from fleetward.features.devices.model import AttestationPolicy, Device, DeviceState, KeyTier, Model
+from fleetward.features.devices.model import (
+    AttestationPolicy,
+    Device,
+    DeviceState,
+    KeyTier,
+    Model,
+    Selection,
+    parse_order,
+    render_cursor,
+)
 
 router = APIRouter(tags=["devices"])
 _MAX_PAGE = 1000
+_MAX_ROW = 100_000_000
 
 
 class ModelBody(BaseModel):
@@ -64,6 +74,15 @@ class DevicePage:
     next_after: str | None
 
 
+@dataclass(frozen=True)
+class CountsView:
+    total: int
+    by_state: dict[str, int]
+    by_model: dict[str, int]
+    by_firmware: dict[str, int]
+    by_group: dict[str, int]
+
+
 @router.post("/models", status_code=201)
 def add_model(db: Db, body: ModelBody, principal: Annotated[Principal, requires("model.add")]) -> ModelView:
     model = Model(
@@ -83,23 +102,51 @@ def list_models(db: Db, _principal: Annotated[Principal, requires("model.read")]
         return [_view_model(model) for model in service.list_models(tx)]
 
 
-@router.get("/devices")
-def list_devices(
-    db: Db,
-    principal: Annotated[Principal, requires("device.read")],
+def select_devices(
     model: str | None = None,
     group: str | None = None,
     state: DeviceState | None = None,
+    firmware: Annotated[str | None, Query(max_length=64)] = None,
     search: Annotated[str | None, Query(max_length=64)] = None,
-    after: str = "",
+) -> Selection:
+    """Return the selection that a query asks for."""
+    return Selection(model=model, group=group, state=state, firmware=firmware, search=search)
+
+
+Selected = Annotated[Selection, Depends(select_devices)]
+
+
+@router.get("/devices")
+def list_devices(
+    db: Db,
+    selection: Selected,
+    principal: Annotated[Principal, requires("device.read")],
+    sort: Annotated[str, Query(max_length=16)] = "id",
+    after: Annotated[str, Query(max_length=160)] = "",
+    at: Annotated[int, Query(ge=0, le=_MAX_ROW)] = 0,
     limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 200,
 ) -> DevicePage:
+    """Return devices by `sort`: id, model, group, state, firmware or changed, `-` for the last first.
+
+    Go on behind a page with `after` = its `next_after`; or begin at row number `at`.
+    """
+    order = parse_order(sort)
+    visible = replace(selection, groups=principal.groups)
     with db.read() as tx:
-        found = service.list_devices(
-            tx, model=model, group=group, state=state, search=search, groups=principal.groups, after=after,
-            limit=limit,
-        )  # fmt: skip
-    return DevicePage([view_device(one) for one in found], found[-1].id if len(found) == limit else None)
+        found = service.list_devices(tx, visible, order=order, after=after, at=at, limit=limit)
+    is_full = len(found) == limit
+    return DevicePage(
+        [view_device(one) for one in found], render_cursor(found[-1], order) if is_full else None
+    )
+
+
+@router.get("/devices/counts")
+def count_devices(
+    db: Db, selection: Selected, principal: Annotated[Principal, requires("device.read")]
+) -> CountsView:
+    """Return how many devices match, by state, model, firmware ("" when not known) and group."""
+    with db.read() as tx:
+        return CountsView(**asdict(service.count_devices(tx, replace(selection, groups=principal.groups))))
 
 
 @router.get("/devices/{device_id}")

@@ -1,7 +1,7 @@
 """What a device and a model are, and how a device's life may go. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from fleetward.base.errors import ConflictError, InvalidInputError
@@ -11,6 +11,9 @@ MIN_CERT_LIFETIME = timedelta(seconds=30)
 MAX_CERT_LIFETIME = timedelta(days=90)
 DEFAULT_CERT_LIFETIME = timedelta(hours=24)
 DEFAULT_APPRAISAL_LIFETIME = timedelta(hours=6)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MAX_TIME_DIGITS = 17  # in microseconds, the year 5138
 
 
 class DeviceState(StrEnum):
@@ -73,6 +76,54 @@ class KeyTierError(ConflictError):
     """The model demands a better protected key than was proven."""
 
     code = "key_tier_too_low"
+
+
+class SortKey(StrEnum):
+    """By what devices are listed; ties are broken by id."""
+
+    ID = "id"
+    MODEL = "model"
+    GROUP = "group"
+    STATE = "state"
+    FIRMWARE = "firmware"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True)
+class Order:
+    """How devices are listed; written `changed`, or `-changed` for the last first."""
+
+    key: SortKey = SortKey.ID
+    is_descending: bool = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which devices are meant; each field narrows, None leaves it open.
+
+    Attributes:
+        firmware: the version that runs; "" for devices whose firmware is not known.
+        search: a part of the id, in any case.
+        groups: those the caller may see or act on, None for all. An empty set selects no device.
+    """
+
+    model: str | None = None
+    group: str | None = None
+    state: DeviceState | None = None
+    firmware: str | None = None
+    search: str | None = None
+    groups: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many devices a selection has; firmware that is not known is counted as ""."""
+
+    total: int
+    by_state: dict[str, int]
+    by_model: dict[str, int]
+    by_firmware: dict[str, int]
+    by_group: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -181,3 +232,51 @@ def check_tier(device_id: str, model: Model, current: KeyTier | None, proven: Ke
             required=current.value,
             proven=proven.value,
         )
+
+
+def parse_order(text: str) -> Order:
+    """Return the order that texts such as `id` or `-changed` ask for.
+
+    Raises:
+        InvalidInputError: another word.
+    """
+    try:
+        return Order(SortKey(text.removeprefix("-")), text.startswith("-"))
+    except ValueError as error:
+        raise InvalidInputError(
+            f"sort: expected one of {', '.join(SortKey)}, with '-' before it for the last first, "
+            f"found {text[:40]!r}"
+        ) from error
+
+
+def render_cursor(device: Device, order: Order) -> str:
+    """Return where a page that ends with `device` stops: the id, with what it is sorted by before it."""
+    key = order.key
+    if key is SortKey.ID:
+        return device.id
+    if key is SortKey.CHANGED:
+        return f"{(device.state_changed_at - _EPOCH) // _MICROSECOND}~{device.id}"
+    value = {
+        SortKey.MODEL: device.model,
+        SortKey.GROUP: device.group,
+        SortKey.STATE: device.state.value,
+        SortKey.FIRMWARE: device.firmware_version or "",
+    }[key]
+    return f"{value}~{device.id}"
+
+
+def parse_cursor(text: str, order: Order) -> tuple[str | datetime | None, str]:
+    """Return what a page's last device is sorted by (None when by id) and its id.
+
+    Raises:
+        InvalidInputError: not a cursor of this order.
+    """
+    if order.key is SortKey.ID:
+        return None, text
+    value, mark, device_id = text.rpartition("~")  # no id holds a tilde
+    is_time = order.key is SortKey.CHANGED
+    if not mark or (is_time and not (value.isascii() and value.isdigit() and len(value) <= _MAX_TIME_DIGITS)):
+        raise InvalidInputError(
+            f"after: expected the next_after of a page sorted by {order.key}, found {text[:40]!r}"
+        )
+    return (_EPOCH + int(value) * _MICROSECOND if is_time else value), device_id

@@ -1,21 +1,25 @@
 """Use cases of the registry. Every change is audited and told as an event."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from fleetward.base.db import Tx
+from fleetward.base.db import IdQuery, Tx
 from fleetward.base.errors import ConflictError, NotFoundError
 from fleetward.base.events import Severity, emit
 from fleetward.base.ids import parse_device_id, parse_id, render_duration
 from fleetward.features.audit import service as audit
 from fleetward.features.devices import store
 from fleetward.features.devices.model import (
+    Counts,
     Device,
     DeviceState,
     HardwareIdentity,
     KeyTier,
     LifecycleError,
     Model,
+    Order,
+    Selection,
     check_model,
     check_tier,
     check_transition,
@@ -24,6 +28,8 @@ from fleetward.features.devices.model import (
 from fleetward.features.pki import service as pki
 
 MAX_REASON_CHARS = 200
+_ALL = Selection()
+_BY_ID = Order()
 _SEVERITY_OF = {
     DeviceState.QUARANTINED: Severity.WARNING,
     DeviceState.REVOKED: Severity.WARNING,
@@ -161,19 +167,48 @@ def find_by_hardware(tx: Tx, fingerprint: str) -> Device | None:
 
 def list_devices(
     tx: Tx,
+    selection: Selection = _ALL,
     *,
-    model: str | None = None,
-    group: str | None = None,
-    state: DeviceState | None = None,
-    search: str | None = None,
-    groups: frozenset[str] | None = None,
+    order: Order = _BY_ID,
     after: str = "",
+    at: int = 0,
     limit: int = 500,
 ) -> list[Device]:
-    """Return up to `limit` devices by id, those after `after`; `groups` limits what the caller may see."""
-    return store.list_devices(
-        tx, model=model, group=group, state=state, search=search, groups=groups, after=after, limit=limit
-    )
+    """Return up to `limit` devices in order.
+
+    Args:
+        after: `render_cursor` of the last device of the page before; stays right while devices come and go.
+        at: the row number to begin with, counted from 0 behind `after`; for a list one may jump about in.
+
+    Raises:
+        InvalidInputError: `after` is of another order.
+    """
+    return store.list_devices(tx, selection, order=order, after=after, at=at, limit=limit)
+
+
+def list_by_ids(tx: Tx, ids: Sequence[str], *, groups: frozenset[str] | None = None) -> list[Device]:
+    """Return those of `ids` that are registered in these groups (None: in any), by id."""
+    return store.list_by_ids(tx, ids, groups)
+
+
+def count_devices(tx: Tx, selection: Selection = _ALL) -> Counts:
+    """Return how many devices are selected, by state, model, firmware and group."""
+    by: tuple[Counter[str], ...] = (Counter(), Counter(), Counter(), Counter())
+    for values, count in store.count_devices(tx, selection):
+        for counter, value in zip(by, values, strict=True):
+            counter[value] += count
+    states, models, firmware, groups = (dict(sorted(one.items())) for one in by)
+    return Counts(sum(states.values()), states, models, firmware, groups)
+
+
+def select_ids(
+    *,
+    groups: frozenset[str] | None = None,
+    states: Collection[DeviceState] | None = None,
+    model: str | None = None,
+) -> IdQuery:
+    """Return a query of device ids for the stores of other rooms to nest in their own."""
+    return store.select_ids(Selection(model=model, groups=groups), states)
 
 
 def transition(tx: Tx, device_id: str, to: DeviceState, reason: str) -> Device:

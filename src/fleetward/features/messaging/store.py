@@ -129,6 +129,17 @@ def count_open(tx: Tx, device: str) -> int:
     return tx.conn.execute(query).scalar_one()
 
 
+def list_full_queues(tx: Tx, full: int) -> list[str]:
+    """Return the devices with `full` commands without result, or more."""
+    query = (
+        sa.select(commands.c.device)
+        .where(commands.c.state.in_(_OPEN))
+        .group_by(commands.c.device)
+        .having(sa.func.count() >= full)
+    )
+    return list(tx.conn.execute(query).scalars())
+
+
 def list_open(tx: Tx, device: str) -> list[CommandRecord]:
     """Return the device's commands without result, oldest first."""
     query = (

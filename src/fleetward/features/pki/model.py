@@ -81,6 +81,14 @@ class CertificateRecord:
         return self.revoked_at is None and now <= self.not_after
 
 
+@dataclass(frozen=True)
+class EndingCertificate:
+    """The certificate of a device that ends last, and ends too soon or has ended."""
+
+    device_id: str
+    not_after: datetime
+
+
 def render_spiffe_id(trust_domain: str, device_id: str) -> str:
     """Return the URI that names a device in its certificate (SPIFFE-ID section 2)."""
     return f"spiffe://{trust_domain}/device/{device_id}"

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward.base.clock import render_time
-from fleetward.base.db import Tx
+from fleetward.base.db import IdQuery, Tx
 from fleetward.base.errors import NotFoundError
 from fleetward.base.events import Severity, emit
 from fleetward.features.audit import service as audit
@@ -17,6 +17,7 @@ from fleetward.features.pki.model import (
     CertificateRecord,
     CertificateRefusedError,
     DeviceCertificate,
+    EndingCertificate,
     RevocationReason,
     check_csr,
     parse_certificate,
@@ -45,6 +46,16 @@ class PkiContext:
     urls: RevocationUrls
     earlier_device_cas: tuple[x509.Certificate, ...] = ()
     issuers: dict[bytes, x509.Certificate] = field(init=False, repr=False)
+
+    @property
+    def ends(self) -> dict[str, datetime]:
+        """When the certificate of each CA that signs ends."""
+        found = {
+            "root": self.root,
+            "device CA": self.device_ca.certificate,
+            "server CA": self.server_ca.certificate,
+        }
+        return {name: one.not_valid_after_utc for name, one in found.items()}
 
     def __post_init__(self) -> None:
         trusted = (self.device_ca.certificate, *self.earlier_device_cas)
@@ -166,6 +177,14 @@ def list_certificates(tx: Tx, device_id: str) -> list[CertificateRecord]:
 def list_live_serials(tx: Tx, device_id: str) -> list[int]:
     """Return a device's serials that are neither revoked nor expired."""
     return store.list_live_serials(tx, device_id)
+
+
+def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertificate]:
+    """Return the devices in the query `among` whose last live certificate ends before `until`, or has ended.
+
+    Those without any certificate that was not revoked are not among them.
+    """
+    return store.list_ending(tx, until, among)
 
 
 def list_revoked_serials(tx: Tx, device_id: str | None = None) -> list[int]:

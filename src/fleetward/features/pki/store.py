@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleetward.base.db import Timestamp, Tx, metadata
-from fleetward.features.pki.model import CertificateRecord, RevocationReason
+from fleetward.base.db import IdQuery, Timestamp, Tx, is_among, metadata
+from fleetward.features.pki.model import CertificateRecord, EndingCertificate, RevocationReason
 
 _REVOKED = sa.text("revoked_at IS NOT NULL")
 _UNLISTED = sa.text("revoked_at IS NOT NULL AND crl_number IS NULL")
@@ -134,6 +134,29 @@ def list_revoked_serials(tx: Tx, device_id: str | None, now: datetime) -> list[i
     else:
         found = tx.conn.execute(_REVOKED_SERIALS_OF, {"now": now, "of": device_id})
     return [int(serial, 16) for serial in found.scalars()]
+
+
+def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertificate]:
+    """Return each device of `among` with its last unrevoked certificate, when that ends before `until`."""
+    later = certificates.alias("later")
+    has_later = sa.exists().where(
+        later.c.device == certificates.c.device,
+        later.c.revoked_at.is_(None),
+        later.c.not_after >= until,
+    )
+    query = (
+        sa.select(certificates.c.device, certificates.c.not_after)
+        .where(
+            certificates.c.not_after < until,
+            certificates.c.revoked_at.is_(None),
+            is_among(certificates.c.device, among),
+            ~has_later,
+        )
+        .order_by(certificates.c.not_after)
+    )
+    # Grouped here, not in SQL: SQLite would walk the index of devices over every certificate there is.
+    last = {row.device: row.not_after for row in tx.conn.execute(query)}
+    return [EndingCertificate(device, ends_at) for device, ends_at in last.items()]
 
 
 def has_unlisted(tx: Tx, issuer: str) -> bool:

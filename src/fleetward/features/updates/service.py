@@ -147,6 +147,15 @@ def find_current_release(tx: Tx, model: str) -> Release | None:
     return find_current(store.list_releases(tx, model=model, state=ReleaseState.PUBLISHED))
 
 
+def list_current_releases(tx: Tx) -> dict[str, Release]:
+    """Return for each model the release that its devices should run; models without one are left out."""
+    published = store.list_releases(tx, state=ReleaseState.PUBLISHED)
+    by_model: dict[str, list[Release]] = {}
+    for one in published:
+        by_model.setdefault(one.model, []).append(one)
+    return {model: current for model, found in by_model.items() if (current := find_current(found))}
+
+
 def register_boot_references(db: Database, context: UpdatesContext) -> None:
     """Let devices attest with this release's boot stage and with the firmware keys of this platform."""
     pinned = hashlib.sha256(render_pinned_keys([context.firmware_key.public_key()])).hexdigest()

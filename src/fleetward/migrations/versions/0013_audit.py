@@ -7,7 +7,7 @@ from fleetward.base.db import RowId
 from fleetward.features.audit.model.tree import Node, Tree
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 
 _BATCH = 10_000
 

@@ -10,7 +10,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ from fleetward.outside.slots.folder import SlotFolder
 from fleetward.outside.tuf.client import MetadataRefusedError, TufClient
 from fleetward.outside.tuf.download import ArtifactMismatchError, DiskFullError, PartFile
 from fleetward.programs.agent.pinned import load_boot_record, load_pinned_keys, load_tuf_root
+from fleetward.wire.manifest import verify_manifest
 
 _LONGEST_PAUSE_S = 60.0
 _AFTER_TROUBLE_S = 30.0
@@ -138,7 +139,7 @@ class UpdateRunner:
             counter = self._counter.read_counter()
         except FleetwardError as error:
             self._resume_at_s = self._timer() + _AFTER_TROUBLE_S
-            self._outlets.report(m.Report(self._record.version, "blocked", error=error.message))
+            self._report(m.Report(self._record.version, "blocked", error=error.message))
             return
         saved = None
         if self._memory.exists():
@@ -154,7 +155,7 @@ class UpdateRunner:
         self._events.clear()
         self._resume_at_s = self._timer() + _AFTER_TROUBLE_S
         reason = f"{error.filename or self._memory}: {error.strerror}"
-        self._outlets.report(m.Report(self._record.version, "blocked", error=reason))
+        self._report(m.Report(self._record.version, "blocked", error=reason))
 
     def _perform(self, command: m.Command) -> None:
         answer = self._answer(command)
@@ -185,9 +186,33 @@ class UpdateRunner:
             case m.Tell():
                 self._outlets.tell(command)
             case m.Report():
-                self._outlets.report(command)
+                self._report(command)
             case m.Reboot(reason):
                 self._outlets.reboot(reason)
+
+    def _report(self, report: m.Report) -> None:
+        self._outlets.report(replace(report, slots=self._describe_slots()))
+
+    def _describe_slots(self) -> m.SlotsReport | None:
+        try:
+            pointer = self._pointer()
+        except OSError:
+            return None  # the disk fails, which the report itself says
+        trial = pointer.trial
+        return m.SlotsReport(
+            running=self._record.slot,
+            confirmed=pointer.active,
+            trial=trial.slot if trial else None,
+            tries_left=trial.tries_left if trial else 0,
+            versions={slot: self._version_in(slot) for slot in Slot},
+        )
+
+    def _version_in(self, slot: Slot) -> str | None:
+        try:
+            envelope = self._slots.read(slot).envelope
+            return None if envelope is None else verify_manifest(envelope, self._settings.pinned).version
+        except (OSError, FleetwardError):
+            return None  # unreadable or unsigned is as good as empty: the boot stage will not start it
 
     def _check(self, _command: m.Check) -> m.Event:
         now = self._now

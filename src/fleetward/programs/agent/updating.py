@@ -145,4 +145,12 @@ class Updating:
             section["progress"] = report.progress
         if report.error:
             section["error"] = report.error
+        if report.slots is not None:
+            section["slots"] = {
+                "running": report.slots.running,
+                "confirmed": report.slots.confirmed,
+                "trial": report.slots.trial,
+                "tries_left": report.slots.tries_left,
+                "versions": {slot.value: version for slot, version in report.slots.versions.items()},
+            }
         self._shadow.state_of("firmware", section)

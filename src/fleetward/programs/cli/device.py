@@ -10,6 +10,8 @@ from fleetward.base.ids import parse_device_id
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
 from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
+from fleetward.programs.cli.overview import bulk, firmware, why
+from fleetward.programs.cli.selecting import filter_options, resolve_filter
 
 _LIST_COLUMNS = {
     "id": "Device",
@@ -21,6 +23,7 @@ _LIST_COLUMNS = {
     "state_reason": "Why",
 }
 _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
+_PAGE = 1000
 
 
 class _DeviceId(click.ParamType[str]):
@@ -36,6 +39,10 @@ class _DeviceId(click.ParamType[str]):
 @click.group()
 def device() -> None:
     """Devices: add, watch, command, quarantine, revoke."""
+
+
+for _command in (why, firmware, bulk):
+    device.add_command(_command)
 
 
 @device.command()
@@ -86,19 +93,22 @@ def import_manifest(ctx: click.Context, manifest: Path, trust_factory: Path | No
 
 
 @device.command("list")
-@click.option("--model")
-@click.option("--group")
-@click.option("--state")
-@click.option("--search", help="Part of the id.")
+@filter_options
+@click.option(
+    "--sort", help="id, model, group, state, firmware or changed; with '-' before it, the last first."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @json_option
 @click.pass_context
-def list_devices(ctx: click.Context, /, as_json: bool, **filters: str | None) -> None:
+def list_devices(ctx: click.Context, /, limit: int | None, as_json: bool, **given: str | None) -> None:
     """List devices."""
     api = connect(ctx)
+    chosen = resolve_filter(api, given)
     found: list[dict[str, Any]] = []
     after: str | None = ""
-    while after is not None:
-        page = api.get("/devices", after=after, limit=1000, **filters)
+    while after is not None and (limit is None or len(found) < limit):
+        size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        page = api.get("/devices", after=after, limit=size, **chosen)
         found += page["devices"]
         after = page["next_after"]
     if as_json:

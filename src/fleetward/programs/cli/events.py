@@ -16,7 +16,7 @@ from fleetward.programs.cli.output import json_option, paint, print_json
 _PAGE = 1000
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--device", help="Only this device.")
 @click.option("--since", help="RFC 3339 time, Unix seconds, or an age such as 15m.")
 @click.option("--follow", is_flag=True, help="Stay and print what happens.")
@@ -24,6 +24,8 @@ _PAGE = 1000
 @click.pass_context
 def events(ctx: click.Context, device: str | None, since: str | None, follow: bool, as_json: bool) -> None:
     """Print events, oldest first, one a line."""
+    if ctx.invoked_subcommand is not None:
+        return
     api = connect(ctx)
     last = 0
     for event in _pages(api, device, None if since is None else _since(since)):
@@ -35,6 +37,22 @@ def events(ctx: click.Context, device: str | None, since: str | None, follow: bo
                 _print(event, as_json=as_json)
         except KeyboardInterrupt:
             return
+
+
+@events.command()
+@click.argument("numbers", metavar="ID...", type=int, nargs=-1, required=True)
+@click.option("--note", default="", help="What came of it; goes into the audit log.")
+@json_option
+@click.pass_context
+def ack(ctx: click.Context, numbers: tuple[int, ...], note: str, as_json: bool) -> None:
+    """Take note of events, so that they leave `fleetward today`."""
+    api = connect(ctx)
+    for number in numbers:
+        made = api.post(f"/events/{number}/acknowledge", {"note": note})
+        if as_json:
+            print_json(made)
+        else:
+            click.echo(f"event {number}: acknowledged by {made['actor']} at {made['at'][:19]}")
 
 
 def _pages(api: Api, device: str | None, since: str | None) -> Iterator[dict[str, Any]]:

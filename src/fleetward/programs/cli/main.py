@@ -17,6 +17,7 @@ _COMMANDS = {
     "init": ("fleetward.programs.server.commands:init", "Create a platform: keys, certificates, database."),
     "up": ("fleetward.programs.server.commands:up", "Run a platform, with the demo camera unless --no-demo."),
     "serve": ("fleetward.programs.server.commands:serve", "Run a platform's processes by role."),
+    "today": ("fleetward.programs.cli.overview:today", "What waits for a decision."),
     "login": ("fleetward.programs.cli.session:login", "Sign this command line in, through a browser."),
     "logout": ("fleetward.programs.cli.session:logout", "Revoke this command line's token."),
     "whoami": ("fleetward.programs.cli.session:whoami", "As whom this command line acts."),
@@ -31,6 +32,7 @@ _COMMANDS = {
     "break-glass": ("fleetward.programs.cli.breakglass:break_glass", "Emergency rights, lent by two people."),
     "events": ("fleetward.programs.cli.events:events", "What happened, to which device."),
     "audit": ("fleetward.programs.cli.audit:audit", "The tamper-evident log of every change."),
+    "checklist": ("fleetward.programs.cli.overview:checklist", "How this platform is run, and what to mend."),
     "agent": ("fleetward.programs.agent.commands:agent", "The device's side: run, boot, status."),
     "demo": ("fleetward.programs.simulator.commands:demo", "The smart camera and the attacks on it."),
 }

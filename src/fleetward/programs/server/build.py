@@ -41,6 +41,8 @@ from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
 from fleetward.features.messaging import http as messaging_http
 from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.overview import http as overview_http
+from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
 from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
 from fleetward.features.pki.profiles import RevocationUrls
@@ -53,6 +55,7 @@ from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.programs.server.access import build_access
 from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
+from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
 
 _MAX_MANIFEST_BYTES = 256 * 1024**2
@@ -140,12 +143,13 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
-    app.state.access = access = rooms.access
-    identifier = Identifier(rooms.db, access, read_admin_token(rooms.folder.admin_token))
-    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, access.decider.decide))
+    app.state.access = rooms.access
+    identifier = Identifier(rooms.db, rooms.access, read_admin_token(rooms.folder.admin_token))
+    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, rooms.access.decider.decide))
     app.state.messaging = messaging
     app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)
+    app.state.overview = OverviewContext(FolderSurveyor(rooms.folder, rooms.config))
     for router in (
         access_router,
         audit_http.router,
@@ -158,6 +162,7 @@ def build_console_app(
         messaging_http.router,
         updates_http.router,
         media_http.router,
+        overview_http.router,
     ):
         app.include_router(router, prefix="/api/v1", responses=PROBLEMS)
     describe_problems(app)

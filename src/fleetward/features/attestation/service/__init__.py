@@ -8,6 +8,7 @@ from fleetward.features.attestation.service.appraising import (
     forget_expired,
     issue_nonce,
     list_appraisals,
+    list_failing,
     record_refusal,
 )
 from fleetward.features.attestation.service.chips import (
@@ -49,6 +50,7 @@ __all__ = [
     "issue_nonce",
     "list_appraisals",
     "list_ek_anchors",
+    "list_failing",
     "list_references",
     "record_refusal",
     "verify_chip",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fleetward.base.clock import render_time
-from fleetward.base.db import Tx
+from fleetward.base.db import IdQuery, Tx
 from fleetward.base.errors import FleetwardError, RateLimitedError
 from fleetward.base.events import Severity, emit, list_events
 from fleetward.base.ids import new_id
@@ -133,6 +133,11 @@ def find_appraisal(tx: Tx, device_id: str) -> Appraisal | None:
 def list_appraisals(tx: Tx, device_id: str, *, limit: int = KEPT_APPRAISALS) -> list[Appraisal]:
     """Return a device's appraisals, newest first."""
     return store.list_appraisals(tx, device_id, limit=limit)
+
+
+def list_failing(tx: Tx, among: IdQuery, *, limit: int) -> tuple[int, list[Appraisal]]:
+    """Return how many devices of `among` failed their last appraisal, and the newest of these verdicts."""
+    return store.list_failing(tx, among, limit=limit)
 
 
 def forget_expired(tx: Tx) -> int:

@@ -1,7 +1,7 @@
 """Commands to devices: queued in SQL, sent until answered, closed once."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from fleetward.base.db import Tx
@@ -34,13 +34,9 @@ def queue_command(tx: Tx, device_id: str, name: str, args: dict[str, Any], timeo
     device = devices.get_device(tx, device_id)
     if device.has_ended:
         raise ConflictError(f"device {device_id}: expected a live device, found it {device.state}")
-    parse_command_name(name)
-    if not 1 <= timeout_s <= MAX_TIMEOUT_S:
-        raise InvalidInputError(f"timeout_s: expected 1 to {MAX_TIMEOUT_S}, found {timeout_s}")
+    expires_at = check_command(name, args, timeout_s, tx.now)
     if store.count_open(tx, device_id) >= MAX_OPEN_COMMANDS:
         raise ConflictError(f"device {device_id}: expected fewer than {MAX_OPEN_COMMANDS} waiting commands")
-    expires_at = tx.now + timedelta(seconds=timeout_s)
-    render_command(Command(0, name, args, expires_at))
     command = store.insert_command(tx, device_id, name, args, expires_at)
     audit.append(tx, "command.queued", f"device:{device_id}", command=command.id, name=name)
     emit(
@@ -48,6 +44,25 @@ def queue_command(tx: Tx, device_id: str, name: str, args: dict[str, Any], timeo
         command=command.id, name=name,
     )  # fmt: skip
     return command
+
+
+def check_command(name: str, args: dict[str, Any], timeout_s: int, now: datetime) -> datetime:
+    """Return when a command queued now would expire.
+
+    Raises:
+        InvalidInputError: bad name, arguments over 16 KiB, timeout outside 1 s to 24 h.
+    """
+    parse_command_name(name)
+    if not 1 <= timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidInputError(f"timeout_s: expected 1 to {MAX_TIMEOUT_S}, found {timeout_s}")
+    expires_at = now + timedelta(seconds=timeout_s)
+    render_command(Command(0, name, args, expires_at))
+    return expires_at
+
+
+def list_full_queues(tx: Tx) -> frozenset[str]:
+    """Return the devices for which no further command can be queued now."""
+    return frozenset(store.list_full_queues(tx, MAX_OPEN_COMMANDS))
 
 
 def get_command(tx: Tx, device_id: str, number: int) -> CommandRecord:

@@ -232,12 +232,36 @@ class Tell:
 
 @dataclass(frozen=True)
 class Report:
-    """The shadow's `firmware` section. `progress` is in percent while it downloads."""
+    """The shadow's `firmware` section.
+
+    Attributes:
+        progress: in percent while it downloads.
+        slots: what lies in each slot; added by whoever reads the disk.
+    """
 
     version: str | None
     state: str
     progress: int | None = None
     error: str = ""
+    slots: "SlotsReport | None" = None
+
+
+@dataclass(frozen=True)
+class SlotsReport:
+    """The slots as they lie on disk.
+
+    Attributes:
+        running: the slot that was started, None when none was.
+        confirmed: the slot that last proved itself.
+        trial: the slot on trial, with `tries_left`; None when there is none.
+        versions: the release whose verified manifest lies in a slot; None where there is none.
+    """
+
+    running: Slot | None
+    confirmed: Slot
+    trial: Slot | None
+    tries_left: int
+    versions: dict[Slot, str | None]
 
 
 Command: TypeAlias = (

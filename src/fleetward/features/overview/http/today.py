@@ -1,0 +1,144 @@
+"""Routes of the front page, its alerts and the checklist."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleetward.base.clock import render_time
+from fleetward.base.db import Tx
+from fleetward.base.events import Severity
+from fleetward.base.web import Db, Principal, requires
+from fleetward.features.access.context import AccessContext
+from fleetward.features.access.model.roles import ALL_GROUPS
+from fleetward.features.overview.context import OverviewContext
+from fleetward.features.overview.model.alerts import MAX_NOTE_CHARS
+from fleetward.features.overview.model.checklist import CheckState
+from fleetward.features.overview.service import alerts, checklist, today, waiting
+from fleetward.features.overview.service.cards import Card, CardKind, Item, arrange
+from fleetward.features.pki.service import PkiContext
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class ItemView:
+    label: str
+    device: str | None
+    href: str | None
+    at: str | None
+    event: int | None
+
+
+@dataclass(frozen=True)
+class CardView:
+    kind: CardKind
+    severity: Severity
+    title: str
+    count: int
+    items: list[ItemView]
+    command: str
+
+
+@dataclass(frozen=True)
+class TodayView:
+    """What waits for a decision, the gravest first; no card means that nothing waits."""
+
+    cards: list[CardView]
+
+
+@dataclass(frozen=True)
+class AcknowledgementView:
+    event: int
+    actor: str
+    note: str
+    at: str
+
+
+@dataclass(frozen=True)
+class CheckView:
+    id: str
+    title: str
+    state: CheckState
+    found: str
+    fix: str
+    command: str
+
+
+class NoteBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    note: str = Field(default="", max_length=MAX_NOTE_CHARS)
+
+
+@router.get("/overview/today")
+def get_today(
+    request: Request, db: Db, principal: Annotated[Principal, requires("device.read")]
+) -> TodayView:
+    """Return the cards that the caller may see: those of rooms closed to them are left out."""
+    with db.read() as tx:
+        rights = _rights(request, tx)
+        cards = today.list_device_cards(tx, principal.groups)
+        if "event.read" in rights:
+            cards.append(today.find_alerts(tx, rights["event.read"]))
+        for permission, find in _CARDS.items():
+            if permission in rights:
+                cards += find(tx, request)
+    return TodayView([_view_card(card) for card in arrange(cards)])
+
+
+@router.post("/events/{number}/acknowledge")
+def acknowledge(
+    db: Db, number: int, body: NoteBody, principal: Annotated[Principal, requires("event.acknowledge")]
+) -> AcknowledgementView:
+    """Take note of an event: it leaves the front page. The first acknowledgement of an event stays."""
+    with db.write(principal.actor) as tx:
+        made = alerts.acknowledge(tx, number, body.note, groups=principal.groups)
+    return AcknowledgementView(made.event, made.actor, made.note, render_time(made.at))
+
+
+@router.get("/settings/checklist")
+def get_checklist(
+    request: Request, db: Db, _principal: Annotated[Principal, requires("settings.read")]
+) -> list[CheckView]:
+    """Return what can be known of how this platform is run, and what to do about it."""
+    context: OverviewContext = request.app.state.overview
+    authorities: PkiContext = request.app.state.pki
+    premises = context.surveyor.inspect()
+    with db.read() as tx:
+        found = checklist.check_deployment(tx, authorities, premises)
+    return [CheckView(**asdict(one)) for one in found]
+
+
+def _find_ending_authorities(tx: Tx, request: Request) -> list[Card]:
+    authorities: PkiContext = request.app.state.pki
+    return [today.find_ending_authorities(tx, authorities)]
+
+
+# Permission → the cards that who holds it sees.
+_CARDS: dict[str, Callable[[Tx, Request], list[Card]]] = {
+    "authority.read": _find_ending_authorities,
+    "release.read": lambda tx, _request: [waiting.find_approvals(tx)],
+    "review.read": lambda tx, _request: [waiting.find_overdue_reviews(tx)],
+    "break_glass.approve": lambda tx, _request: [waiting.find_emergencies(tx)],
+    "operator.read": lambda tx, _request: [waiting.find_people_without_spare(tx)],
+}
+
+
+def _rights(request: Request, tx: Tx) -> dict[str, frozenset[str] | None]:
+    """Return what the caller may do, by permission the groups (None for all), without it counting as use."""
+    access: AccessContext = request.app.state.access
+    held = access.decider.list_rights(tx, request.state.identity)
+    return {name: None if ALL_GROUPS in groups else frozenset(groups) for name, groups in held.items()}
+
+
+def _view_card(card: Card) -> CardView:
+    items = [_view_item(one) for one in card.items]
+    return CardView(card.kind, card.severity, card.title, card.count, items, card.command)
+
+
+def _view_item(item: Item) -> ItemView:
+    at = None if item.at is None else render_time(item.at)
+    return ItemView(item.label, item.device, item.href or None, at, item.event)

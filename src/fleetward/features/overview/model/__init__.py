@@ -1,0 +1,1 @@
+"""Rules of what people are shown: cards, answers, plans. Pure."""
