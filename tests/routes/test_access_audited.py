@@ -123,6 +123,52 @@ def invite(_house: AccessHouse, ada: Browser) -> httpx.Response:
     return ada.post("/operators/invitations", {"name": "carl", "grants": [{"role": "viewer"}]})
 
 
+def give_to_bob(house: AccessHouse, ada: Browser) -> httpx.Response:
+    house.join_by_passkey(house.invite(ada, "bob"))
+    return ada.post("/operators/bob/grants", {"role": "viewer", "group": "lobby"})
+
+
+def take_from_bob(house: AccessHouse, ada: Browser) -> httpx.Response:
+    give_to_bob(house, ada)
+    grants = ada.get("/operators/bob").json()["grants"]
+    return ada.delete(f"/operators/bob/grants/{grants[0]['id']}")
+
+
+def start_review(_house: AccessHouse, ada: Browser) -> httpx.Response:
+    return ada.post("/reviews", {"title": "Spring"})
+
+
+def decide(house: AccessHouse, ada: Browser) -> httpx.Response:
+    review = start_review(house, ada).json()["id"]
+    item = ada.get(f"/reviews/{review}").json()["items"][0]
+    return ada.post(f"/reviews/{review}/items/{item['grant_id']}", {"decision": "keep", "note": "in use"})
+
+
+def close_review(house: AccessHouse, ada: Browser) -> httpx.Response:
+    decide(house, ada)
+    return ada.post(f"/reviews/{ada.get('/reviews').json()[0]['id']}/close")
+
+
+def ask_for_glass(_house: AccessHouse, ada: Browser) -> httpx.Response:
+    return ada.post("/break-glass", {"reason": "cameras stream to a stranger"})
+
+
+def with_officer(*verbs: str) -> Call:
+    """Ada asks; Bob, a security officer, approves; then the verbs."""
+
+    def call(house: AccessHouse, ada: Browser) -> httpx.Response:
+        bob = house.join_by_passkey(house.invite(ada, "bob", {"role": "security-officer"}))
+        glass = f"/break-glass/{ask_for_glass(house, ada).json()['id']}"
+        answer = bob.post(f"{glass}/approve")
+        if "end" in verbs:
+            answer = ada.post(f"{glass}/end")
+        if "review" in verbs:
+            answer = bob.post(f"{glass}/review", {"findings": "nothing else was touched"})
+        return answer
+
+    return call
+
+
 CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/setup/link"): create_link,
     ("POST", "/signin/invitation/finish"): accept,
@@ -150,8 +196,22 @@ CALLS: dict[tuple[str, str], Call] = {
     ("DELETE", "/operators/{name}/sessions/{session_id}"): on_bob(
         "DELETE", "/operators/bob/sessions/{session}"
     ),
+    ("POST", "/operators/{name}/grants"): give_to_bob,
+    ("DELETE", "/operators/{name}/grants/{grant_id}"): take_from_bob,
+    ("POST", "/reviews"): start_review,
+    ("POST", "/reviews/{review_id}/items/{grant_id}"): decide,
+    ("POST", "/reviews/{review_id}/close"): close_review,
+    ("POST", "/break-glass"): ask_for_glass,
+    ("POST", "/break-glass/{glass_id}/approve"): with_officer(),
+    ("POST", "/break-glass/{glass_id}/end"): with_officer("end"),
+    ("POST", "/break-glass/{glass_id}/review"): with_officer("end", "review"),
 }
-WHO = {("POST", "/signin/invitation/finish"): "operator:bob", ("POST", "/signin/password"): "operator:bob"}
+BY_BOB = (
+    ("POST", "/signin/invitation/finish"),
+    ("POST", "/signin/password"),
+    ("POST", "/break-glass/{glass_id}/approve"),
+    ("POST", "/break-glass/{glass_id}/review"),
+)
 
 
 def empty_database(house: AccessHouse) -> Database:
@@ -187,7 +247,7 @@ def test_a_change_is_audited_under_its_actor(house: AccessHouse, route: tuple[st
     answer = CALLS[route](house, ada)
     assert answer.status_code in (200, 201, 204), answer.text
     if route != ("POST", "/setup/link"):
-        who = WHO.get(route, "operator:ada")
+        who = "operator:bob" if route in BY_BOB else "operator:ada"
         added = actions(house)[len(before) :]
         assert added
         assert added[-1][0] == who, added

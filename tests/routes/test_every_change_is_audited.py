@@ -23,6 +23,8 @@ from fleetward.base.config import ServerConfig
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import Edge, Principal
 from fleetward.features.access.http import router as access_router
+from fleetward.features.access.service import operators
+from fleetward.features.access.store.operators import OperatorState
 from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, DeviceState, Model
@@ -46,12 +48,15 @@ ACTOR = "operator:alice"
 FACTORY = ed25519.Ed25519PrivateKey.generate()
 
 
-class Alice:
-    """Whoever asks is Alice, who may do everything."""
+@dataclass(frozen=True)
+class Everybody:
+    """Whoever asks is this operator, who may do everything."""
+
+    name: str
 
     def authorize(self, request: Request, permission: str) -> Principal:
         del request, permission
-        return Principal(ACTOR)
+        return Principal(f"operator:{self.name}", operator=self.name)
 
 
 class NoMessages:
@@ -197,6 +202,22 @@ def bulk_quarantine(house: House) -> httpx.Response:
     )
 
 
+def decide_release(verb: str) -> Call:
+    """Have Bob publish, which waits now that there are operators, and decide as Alice. These come last."""
+
+    def call(house: House) -> httpx.Response:
+        with house.rooms.db.write("system:test") as tx:
+            if not operators.any_exists(tx):
+                for name in ("alice", "bob"):
+                    operators.create(tx, name, name, OperatorState.ACTIVE)
+        house.app.state.edge = Edge(house.rooms.db, Everybody("bob"))
+        version = publish(house).json()["version"]
+        house.app.state.edge = Edge(house.rooms.db, Everybody("alice"))
+        return house.ask("POST", f"/releases/cam/{version}/{verb}", {"reason": "a test"})
+
+    return call
+
+
 # An OCSP request is a question in a body (RFC 6960 appendix A.1).
 QUERIES = {("POST", "/pki/ocsp")}
 # Who somebody is cannot be played by Alice: these have a table of their own, `test_access_audited`.
@@ -237,6 +258,8 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("POST", "/releases"): publish,
     ("POST", "/releases/{model}/{version}/withdraw"): withdraw_release,
+    ("POST", "/releases/{model}/{version}/approve"): decide_release("approve"),
+    ("POST", "/releases/{model}/{version}/reject"): decide_release("reject"),
 }
 
 
@@ -252,7 +275,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     messaging = MessagingContext(engine, engine, engine)
     media = MediaContext(rooms.db, bus=None, origins=frozenset())  # type: ignore[arg-type]  # no view is played
     app = build_console_app(rooms, messaging, media, lambda _: None)
-    app.state.edge = Edge(rooms.db, Alice())
+    app.state.edge = Edge(rooms.db, Everybody("alice"))
     with rooms.db.write("system:test") as tx:
         devices.add_model(tx, Model("cam", attestation=AttestationPolicy.NONE))
     yield House(rooms, app, AsgiClient(app))
@@ -286,7 +309,7 @@ def test_a_change_is_audited_under_its_actor(house: House, route: tuple[str, str
 
 
 def test_the_log_of_all_this_holds(house: House) -> None:
-    for call in list(CALLS)[-3:]:
+    for call in list(CALLS)[-2:]:
         CALLS[call](house)
     verdict = house.ask("GET", "/audit/verify").json()
     assert (verdict["verified"], verdict["entries"]) == (True, house.last + 1)
