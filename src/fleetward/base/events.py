@@ -138,6 +138,11 @@ def list_events(
     return [as_event(row) for row in tx.conn.execute(query)]
 
 
+def find_last_event_id(tx: Tx) -> int:
+    """Return the id of the newest event, 0 when there is none."""
+    return tx.conn.execute(sa.select(sa.func.max(events_table.c.id))).scalar() or 0
+
+
 def list_unpublished(tx: Tx, *, limit: int = 500) -> list[Event]:
     """Return the oldest events that no publisher has carried to JetStream."""
     return [as_event(row) for row in tx.conn.execute(_UNPUBLISHED, {"most": limit})]

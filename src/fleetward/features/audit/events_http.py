@@ -7,20 +7,22 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from fleetward.base.clock import parse_time
 from fleetward.base.db import Database
 from fleetward.base.errors import FleetwardError
-from fleetward.base.events import Event, list_events
+from fleetward.base.events import Event, find_last_event_id, list_events
 from fleetward.base.web import READMIT_EVERY_S, Db, Principal, answers_with, readmit, requires
 
 router = APIRouter(tags=["events"])
 _MAX_PAGE = 5000
 _POLL_S = 0.25
 _KEEPALIVE_S = 15.0
+# What the database's integers hold.
+_MAX_ID_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,18 @@ def stream(
     principal: Annotated[Principal, requires("event.read")],
     device: str | None = None,
     after: int = 0,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
-    """Stream events with an id over `after` as they happen, one JSON object each, as server-sent events."""
+    """Stream events with an id over `after` as they happen, one JSON object each, as server-sent events.
+
+    `after=-1` begins with what happens next. A browser that lost the line names the last event it has in
+    `Last-Event-ID`, and misses none.
+    """
+    if last_event_id is not None and last_event_id.isdecimal():
+        after = int(last_event_id[:_MAX_ID_DIGITS])
+    elif after < 0:
+        with db.read() as tx:
+            after = find_last_event_id(tx)
     return StreamingResponse(
         _follow(request, db, principal, device, after),
         media_type="text/event-stream",

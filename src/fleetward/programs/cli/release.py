@@ -73,6 +73,18 @@ def reject(ctx: click.Context, model: str, version: str, reason: str, as_json: b
     _show_judged(connect(ctx).post(f"/releases/{model}/{version}/reject", body), as_json=as_json)
 
 
+@release.command()
+@click.argument("model")
+@click.argument("version")
+@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@json_option
+@click.pass_context
+def withdraw(ctx: click.Context, model: str, version: str, reason: str, as_json: bool) -> None:
+    """Offer a published release to no device any more; those that run it fail their next appraisal."""
+    body = {"reason": reason}
+    _show_judged(connect(ctx).post(f"/releases/{model}/{version}/withdraw", body), as_json=as_json)
+
+
 @release.command("list")
 @click.option("--model")
 @json_option

@@ -54,6 +54,7 @@ from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.programs.server.access import build_access
+from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
 from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
@@ -61,8 +62,8 @@ from fleetward.wire.est import PATH as EST_PATH
 _MAX_MANIFEST_BYTES = 256 * 1024**2
 # The pages load scripts, styles and media of their own origin only.
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; "
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _DEVICE_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
@@ -168,6 +169,7 @@ def build_console_app(
     describe_problems(app)
     app.include_router(pki_http.public_router)
     app.include_router(media_http.page_router)
+    app.router.routes.append(ConsoleRoute())
     app.add_middleware(
         BodyLimit,
         limits={**updates_http.BODY_LIMITS, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},

@@ -1,0 +1,68 @@
+import { useQuery } from "@tanstack/react-query";
+
+import { remove } from "../../api/client";
+import { ownSessionsQuery } from "../../api/queries";
+import { Ago } from "../../design/Ago";
+import { Facts, Notice, Page, Sheet } from "../../design/parts";
+import { useMe } from "../../session/me";
+import { useCommand } from "../../shell/commandline";
+import { Sessions } from "../operators/Sessions";
+import { Passkeys } from "./Passkeys";
+import { PasswordAndTotp } from "./PasswordAndTotp";
+import { NewRecoveryCodes } from "./NewRecoveryCodes";
+
+export default function Me() {
+  useCommand("fleetward whoami");
+  const me = useMe();
+  return (
+    <Page title={me.display_name || me.name} lead="How you sign in, and where you are signed in.">
+      {me.restricted && (
+        <Notice tone="care" title="You came in with a recovery code">
+          Register a passkey or an authenticator app, then sign out and sign in with it. Until then, nothing else is open to
+          you.
+        </Notice>
+      )}
+      {!me.restricted && me.factors.passkeys < 2 && (
+        <Notice tone="info" title="Register a second passkey">
+          Keep it elsewhere: if you lose the first, you are not locked out.
+        </Notice>
+      )}
+      <div className="columns">
+        <div className="stack wide">
+          <Passkeys />
+          <PasswordAndTotp />
+          <NewRecoveryCodes />
+        </div>
+        <div className="stack wide">
+          <Rights />
+          {!me.restricted && <OwnSessions />}
+        </div>
+      </div>
+    </Page>
+  );
+}
+
+function Rights() {
+  const me = useMe();
+  return (
+    <Sheet title="What you may do">
+      <div className="stack">
+        <Facts
+          of={[
+            ["Name", <code key="n">{me.name}</code>],
+            ...me.grants.map((grant): [string, string] => [grant.role, grant.group === "*" ? "in all groups" : `in ${grant.group}`]),
+            ["Last proof", <Ago key="m" at={me.mfa_at} fallback="none in this session" />],
+            ["Session ends", <Ago key="e" at={me.session?.expires_at} />],
+          ]}
+        />
+      </div>
+    </Sheet>
+  );
+}
+
+function OwnSessions() {
+  const sessions = useQuery(ownSessionsQuery);
+  return (
+    <Sessions query={sessions} queryKey={["me", "sessions"]} end={(id) => remove("/me/sessions/{session_id}", { path: { session_id: id } })} />
+  );
+}

@@ -1,0 +1,57 @@
+import { useQueryClient } from "@tanstack/react-query";
+import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
+
+import { type FleetEvent, follow, type LineState } from "../api/live";
+import { staleKeys } from "../api/stale";
+
+const Context = createContext<LineState>("connecting");
+const listeners = new Set<(event: FleetEvent) => void>();
+
+/** Holds the line to the platform's events, and has queries ask again that an event makes stale. */
+export function LiveProvider({ children }: { children: ReactNode }) {
+  const client = useQueryClient();
+  const [state, setState] = useState<LineState>("connecting");
+  useEffect(() => {
+    const waiting = new Set<string>();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    // A shipment or a bulk act brings thousands of events in a second: ask once for all of them.
+    const flush = () => {
+      timer = undefined;
+      for (const key of waiting) void client.invalidateQueries({ queryKey: JSON.parse(key) as string[] });
+      waiting.clear();
+    };
+    const onEvent = (event: FleetEvent) => {
+      for (const key of staleKeys(event)) waiting.add(JSON.stringify(key));
+      timer ??= setTimeout(flush, 300);
+      // Who is connected is known to the broker's own book, which may learn of it a moment after the event.
+      if (event.kind.startsWith("session.") && event.device !== null) {
+        const queryKey = ["device", event.device];
+        setTimeout(() => void client.invalidateQueries({ queryKey }), 1500);
+      }
+      for (const tell of listeners) tell(event);
+    };
+    const stop = follow(onEvent, (next) => {
+      setState(next);
+      if (next === "live") void client.invalidateQueries({ refetchType: "active" });
+    });
+    return () => {
+      clearTimeout(timer);
+      stop();
+    };
+  }, [client]);
+  return <Context value={state}>{children}</Context>;
+}
+
+export function useLine(): LineState {
+  return useContext(Context);
+}
+
+/** Call `tell` for each event while the component is shown; `tell` must be stable. */
+export function useEvents(tell: (event: FleetEvent) => void): void {
+  useEffect(() => {
+    listeners.add(tell);
+    return () => {
+      listeners.delete(tell);
+    };
+  }, [tell]);
+}
