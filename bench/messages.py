@@ -8,7 +8,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from bench.peers import bare_nats, mosquitto
+from bench.peers import bare_nats, mosquitto, storing_nats
 from bench.rig import Device, Result, client_context, connect_packet, packet, platform, text
 
 _PUBLISHERS = 2
@@ -22,8 +22,13 @@ def run(folder: Path) -> list[Result]:
     """Return acknowledged messages a second; the best of three rounds, taken in turn."""
     with platform(folder) as rig:
         devices = rig.enroll(_PUBLISHERS)
-        with mosquitto(rig, folder) as mosquitto_port, bare_nats(rig, folder) as nats_port:
-            rates: dict[int, list[float]] = {rig.mqtt_port: [], mosquitto_port: [], nats_port: []}
+        with (
+            mosquitto(rig, folder) as mosquitto_port,
+            bare_nats(rig, folder) as nats_port,
+            storing_nats(rig, folder / "storing") as storing_port,
+        ):
+            ports = (rig.mqtt_port, mosquitto_port, nats_port, storing_port)
+            rates: dict[int, list[float]] = {port: [] for port in ports}
             for _ in range(_ROUNDS):
                 for port, found in rates.items():
                     found.append(_measure(port, rig.ca_file, devices))
@@ -32,6 +37,7 @@ def run(folder: Path) -> list[Result]:
     return [
         Result("QoS 1 accepted", "msg/s", ours, "mosquitto", max(rates[mosquitto_port]), "≥ 1.0"),
         Result("QoS 1 accepted", "msg/s", ours, "bare nats-server", max(rates[nats_port]), "≥ 0.95"),
+        Result("QoS 1 accepted", "msg/s", ours, "the same, storing", max(rates[storing_port]), ""),
     ]
 
 

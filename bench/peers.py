@@ -1,12 +1,18 @@
 """The peers we are measured beside, configured as their own documentation says."""
 
+import asyncio
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.rig import Rig, free_port_base, wait_for_port
+import nats
+from nats.js.api import ConsumerConfig
+
+from bench.rig import Rig, client_context, connect_packet, free_port_base, wait_for_port
 from fleetward.outside.nats.server import find_program
+from fleetward.outside.nats.streams import MQTT_MESSAGES, MQTT_SUBJECT_PREFIX
 
 
 @contextmanager
@@ -39,6 +45,31 @@ def bare_nats(rig: Rig, folder: Path) -> Iterator[int]:
     )
     with _running([find_program(), "-c", str(config)], folder / "bare-nats.log", base + 1):
         yield base + 1
+
+
+@contextmanager
+def storing_nats(rig: Rig, folder: Path) -> Iterator[int]:
+    """Yield the MQTT port of a bare nats-server that keeps each message before its PUBACK, as ours does.
+
+    Without a consumer its MQTT stream has nobody to keep a message for.
+    """
+
+    async def store(port: int) -> None:
+        client = await nats.connect(f"nats://127.0.0.1:{port}")
+        config = ConsumerConfig(durable_name="store", filter_subject=f"{MQTT_SUBJECT_PREFIX}d.>")
+        await client.jetstream().add_consumer(MQTT_MESSAGES, config)
+        await client.close()
+
+    folder.mkdir()
+    with bare_nats(rig, folder) as port:
+        [device] = rig.enroll(1, prefix="first")  # the stream is made at the first MQTT connection
+        with client_context(rig.ca_file, device).wrap_socket(
+            socket.create_connection(("127.0.0.1", port)), server_hostname="localhost"
+        ) as stream:
+            stream.sendall(connect_packet(device.id))
+            stream.recv(4)
+        asyncio.run(store(port - 1))
+        yield port
 
 
 def _issuers(rig: Rig, folder: Path) -> Path:

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -298,6 +301,17 @@ def test_two_clients_fighting_over_one_identity_are_told(rig: Rig) -> None:
     device = rig.enroll("twin-1")
     with rig.subscriber(device, "d/twin-1/cmd/+"), rig.subscriber(device, "d/twin-1/cmd/+"):
         assert rig.wait_for_event("session.conflicted", "twin-1").severity is Severity.CRITICAL
+
+
+def test_a_device_that_renews_often_fights_with_nobody(rig: Rig) -> None:
+    with ExitStack() as stack:
+        for _ in range(5):
+            device = rig.enroll("renewing-1")
+            subscriber = stack.enter_context(rig.subscriber(device, "d/renewing-1/cmd/+"))
+            subscriber.process.send_signal(signal.SIGSTOP)  # it does not come back once it is replaced
+            time.sleep(1.5)  # nats-server holds a client id back that returns within a second
+        wait_for(lambda: len(rig.events("session.closed", "renewing-1")) == 4)
+        assert rig.events("session.conflicted", "renewing-1") == []
 
 
 def test_the_broker_survives_bad_requests_to_its_callout(rig: Rig) -> None:

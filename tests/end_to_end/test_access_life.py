@@ -18,6 +18,7 @@ import pytest
 
 from support.authenticator import SoftAuthenticator
 from support.platform import Platform, running_platform
+from support.updates import SBOM
 
 
 @dataclass
@@ -190,3 +191,53 @@ def test_no_secret_is_in_the_platforms_log(platform: Platform, ada: Person, line
     log = platform.log.read_text()
     for secret in (token, ada.csrf, *ada.http.cookies.values()):
         assert secret not in log
+
+
+def test_firmware_reviews_and_emergencies_take_several_people(
+    platform: Platform, line: CommandLine, ada: Person, tmp_path: Path
+) -> None:
+    def newcomer(name: str, role: str) -> CommandLine:
+        link = line.run_json("operator", "invite", name, "--role", role)["link"]
+        theirs = CommandLine(platform, tmp_path / name)
+        with person(platform) as browser:
+            browser.accept(link)
+            theirs.log_in(browser)
+        return theirs
+
+    line.log_in(ada)
+    rita, olga = newcomer("rita", "release-manager"), newcomer("olga", "security-officer")
+    line.run_json("model", "add", "lamp", "--attestation", "none")
+    image, sbom = tmp_path / "lamp.bin", tmp_path / "sbom.json"
+    image.write_bytes(b"firmware")
+    sbom.write_bytes(SBOM)
+    handed_in = platform.run_json(
+        "release", "publish", str(image), "--model", "lamp", "--version", "1.0.0", "--sbom", str(sbom)
+    )
+    assert (handed_in["state"], handed_in["approvals_needed"]) == ("pending", 2)
+    assert platform.run("release", "approve", "lamp", "1.0.0", check=False).returncode == 1
+    assert rita.run_json("release", "approve", "lamp", "1.0.0")["state"] == "pending"
+    published = olga.run_json("release", "approve", "lamp", "1.0.0")
+    assert (published["state"], len(published["approvals"])) == ("published", 2)
+
+    review = olga.run_json("review", "start", "Spring")
+    for item in review["items"]:
+        decider = line if item["operator"] == "olga" else olga
+        verdict = "remove" if item["operator"] == "rita" else "keep"
+        decider.run_json("review", "decide", review["id"], item["grant_id"], verdict)
+    assert olga.run_json("review", "close", review["id"])["state"] == "closed"
+    evidence = tmp_path / "review.json"
+    olga.run("review", "show", review["id"], "--evidence", str(evidence))
+    outcomes = {
+        one["operator"]: one["outcome"] for one in json.loads(evidence.read_text())["review"]["items"]
+    }
+    assert (outcomes["rita"], outcomes["ada"]) == ("removed", "kept")
+    assert rita.run("release", "list", check=False).returncode == 1
+
+    glass = olga.run_json("break-glass", "request", "--reason", "lamps answer to a stranger")
+    assert olga.run("break-glass", "approve", glass["id"], check=False).returncode == 1
+    assert line.run_json("break-glass", "approve", glass["id"])["state"] == "active"
+    olga.run_json("break-glass", "end", glass["id"])
+    assert "not yet" in olga.run("review", "start", "Again", check=False).stderr
+    findings = ("--findings", "nothing was changed with it")
+    assert line.run_json("break-glass", "review", glass["id"], *findings)["state"] == "reviewed"
+    assert platform.wait_for_event("break_glass.approved")["severity"] == "critical"

@@ -15,6 +15,7 @@ from fleetward.migrations.runner import migrate
 from fleetward.outside.oidc.client import OidcProvider, ProviderSettings
 from support.access import COOKIE, AccessHouse, Browser, make_house
 from support.openid_provider import CLIENT_ID, CLIENT_SECRET, RunningProvider, running_provider
+from support.people import add_operator
 
 ADA: dict[str, Any] = {"sub": "u-1", "preferred_username": "Ada.L@example.com", "name": "Ada Lovelace"}
 ADMINS: dict[str, Any] = {"groups": ["fleet-admins", "staff"], "amr": ["pwd", "mfa"]}
@@ -82,6 +83,8 @@ def test_a_person_with_a_mapped_group_signs_in_with_its_role(
 def test_roles_follow_the_providers_groups_at_every_sign_in(
     house: AccessHouse, provider: RunningProvider
 ) -> None:
+    with house.db.write("operator:test") as tx:
+        add_operator(tx, "bea", Role.ADMINISTRATOR)
     for groups, expected in (
         (["fleet-admins"], [("administrator", "*")]),
         (["lab"], [("operator", "lab"), ("viewer", "*")]),
@@ -95,6 +98,19 @@ def test_roles_follow_the_providers_groups_at_every_sign_in(
     browser = house.browser()
     assert "error=sign_in_refused" in sign_in(browser, provider)
     assert COOKIE not in browser.cookies
+
+
+def test_the_last_administrator_stays_one_against_the_provider(
+    house: AccessHouse, provider: RunningProvider
+) -> None:
+    provider.say({**ADA, "groups": ["fleet-admins"], "amr": ["mfa"]})
+    sign_in(house.browser(), provider)
+    provider.say({**ADA, "groups": ["lab"], "amr": ["mfa"]})
+    browser = house.browser()
+    sign_in(browser, provider)
+    held = {(one["role"], one["group"]) for one in browser.get("/me").json()["grants"]}
+    assert held == {("administrator", "*"), ("operator", "lab"), ("viewer", "*")}
+    assert len(house.events("access.last_administrator_kept")) == 1
 
 
 def test_a_person_without_a_mapped_group_is_refused_and_told(

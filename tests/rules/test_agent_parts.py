@@ -90,6 +90,18 @@ def test_the_log_is_json_hides_secrets_and_forwards_what_is_odd() -> None:
     assert [entry["event"] for entry in forwarded] == ["odd"]
 
 
+def test_a_log_on_a_full_disk_ends_nothing_and_says_what_is_missing() -> None:
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    better = io.StringIO()
+    log = AgentLog(ManualClock(NOW), out=full)
+    log.error("unheard")
+    log._out = better
+    log.error("heard")
+    with pytest.raises(OSError, match="space"):
+        full.close()
+    assert json.loads(better.getvalue())["lines_lost_before"] == 1
+
+
 @pytest.mark.parametrize(
     ("said", "meant"),
     [

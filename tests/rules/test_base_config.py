@@ -23,6 +23,10 @@ def test_settings_read_back() -> None:
         (b"trust_domain = 'a'\nhost_names = []", "host_names"),
         (b"trust_domain = 'a'\n[ports]\nmqtt = 70000", "ports.mqtt"),
         (b"trust_domain = 'a'\n[ports]\nmqtt = 'x'", "mqtt"),
+        (b"trust_domain = 'A B'", "trust domain"),
+        (b"trust_domain = 'a'\nlog_level = 'loud'", "log_level"),
+        (b"trust_domain = 'a'\n[media]\nmax_view = 'long'", "media.max_view"),
+        (b"trust_domain = 'a'\n[nats]\nurls = ['nats://n1:4222']", "nats.urls"),
     ],
 )
 def test_bad_settings_name_file_and_field(content: bytes, said: str) -> None:

@@ -19,7 +19,6 @@ from fleetward.features.devices.model import DeviceState
 from fleetward.features.messaging.model import CommandState
 from fleetward.features.messaging.service.reports import _TOLD
 from fleetward.outside.nats import refusals
-from fleetward.programs.server.access import build_access
 from fleetward.programs.server.build import (
     Rooms,
     build_console_app,
@@ -50,8 +49,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
 @pytest.fixture(scope="module")
 def app(rooms: Rooms) -> FastAPI:
     media = media_context(rooms, NOT_BUILT)
-    access = build_access(rooms.folder, rooms.config, rooms.addresses.console, rooms.clock)
-    return build_console_app(rooms, access, messaging_context(NOT_BUILT), media, lambda _authorities: None)
+    return build_console_app(rooms, messaging_context(NOT_BUILT), media, lambda _authorities: None)
 
 
 def test_every_route_is_listed_with_its_permission(app: FastAPI) -> None:

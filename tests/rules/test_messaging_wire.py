@@ -179,7 +179,7 @@ _PREFIX = "[7] 2026/11/23 17:39:46.224707 "
                 "[ERR] 127.0.0.1:3 - mid:32 - TLS handshake error: tls: client offered only unsupported "
                 "versions: [302 301]"
             ),
-            TlsRefused("127.0.0.1", 3, "legacy_tls_version", None),
+            TlsRefused("127.0.0.1", 3, "legacy_tls", None),
         ),
         (
             (

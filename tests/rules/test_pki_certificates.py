@@ -244,6 +244,17 @@ def test_a_changed_byte_is_refused_as_request(at: int, flip: int) -> None:
         check_csr(parse_csr_der(bytes(der)))
 
 
+def test_a_signature_is_a_whole_number_of_bytes() -> None:
+    """A bit string may leave bits unused, DER's may not: one request is one sequence of bytes."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    while (der := bytearray(make_csr("cam-1", key=key).public_bytes(Encoding.DER)))[-1] & 1:
+        continue
+    length = len(x509.load_der_x509_csr(bytes(der)).signature)
+    der[-length - 1] = 1
+    with pytest.raises(InvalidInputError, match="DER"):
+        parse_csr_der(bytes(der))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400))
 def test_junk_is_no_request(junk: bytes) -> None:

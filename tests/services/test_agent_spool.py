@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fleetward.base.errors import TooLargeError
 from fleetward.outside.spool.spool import MAX_PAYLOAD_BYTES, Kind, Spool
+from support.small_disk import small_disk
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 MIB = 1024 * 1024
@@ -108,29 +109,24 @@ def test_it_runs_in_memory_while_its_folder_is_missing_and_moves_to_disk_after(t
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_stops_nothing_and_every_loss_is_counted(tmp_path: Path) -> None:
     """On a real file system of 4 MB, filled to the last block."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}")
-    try:
-        with Spool(tmp_path / "spool", max_bytes=8 * MIB) as spool:
-            sent = 0
-            for number in range(5000):
-                spool.put(Kind.TELEMETRY, "d/cam-1/t/temp", b"%04d" % number + b"x" * 1000, NOW)
-                sent += 1
-                if number % 50 == 49:
-                    spool.commit()
-            assert trouble_of(spool)
-            got = 0
-            while items := spool.take(100):
-                got += len(items)
-                spool.remove(item.id for item in items)
+    with (
+        small_disk(tmp_path / "disk", kib=4096) as disk,
+        Spool(disk.path / "spool", max_bytes=8 * MIB) as spool,
+    ):
+        sent = 0
+        for number in range(5000):
+            spool.put(Kind.TELEMETRY, "d/cam-1/t/temp", b"%04d" % number + b"x" * 1000, NOW)
+            sent += 1
+            if number % 50 == 49:
                 spool.commit()
-            assert trouble_of(spool) is None
-            assert got + sum(gap.count for gap in spool.gaps()) == sent
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        assert trouble_of(spool)
+        got = 0
+        while items := spool.take(100):
+            got += len(items)
+            spool.remove(item.id for item in items)
+            spool.commit()
+        assert trouble_of(spool) is None
+        assert got + sum(gap.count for gap in spool.gaps()) == sent
 
 
 _WRITER = """

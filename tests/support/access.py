@@ -42,12 +42,13 @@ class Browser:
     """One browser: cookies, the CSRF token it was told, and an authenticator."""
 
     client: AsgiClient
-    authenticator: SoftAuthenticator = field(default_factory=lambda: SoftAuthenticator(ORIGIN))
+    authenticator: SoftAuthenticator
+    origin: str = ORIGIN
     cookies: dict[str, str] = field(default_factory=dict)
     csrf: str = ""
 
     def ask(self, method: str, path: str, body: object = None, **more: Any) -> httpx.Response:
-        headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin", **more.pop("headers", {})}
+        headers = {"Origin": self.origin, "Sec-Fetch-Site": "same-origin", **more.pop("headers", {})}
         if self.csrf:
             headers.setdefault("X-Fleetward-CSRF", self.csrf)
         if self.cookies:
@@ -94,7 +95,8 @@ class AccessHouse:
         return AsgiClient(self.app)
 
     def browser(self, authenticator: SoftAuthenticator | None = None) -> Browser:
-        return Browser(self.client, authenticator or SoftAuthenticator(ORIGIN))
+        origin = self.ctx.console
+        return Browser(self.client, authenticator or SoftAuthenticator(origin), origin)
 
     def setup_token(self) -> str:
         with self.db.write("operator:admin") as tx:

@@ -13,7 +13,7 @@ the platform's folder; from afar give `--server` (or `FLEETWARD_SERVER`), `--ca-
 
 Commands that print facts take `--json`: one JSON value, or one object a line. An error is one line on
 standard error, with what to do next, and exit code 1; with `--json` it
-is `{"error": {"code", "message", "hint"}}`.
+is `{"error": {"code", "message", "hint", "cause"}}`.
 """
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import msgspec
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -29,7 +30,7 @@ from fleetward.features.media.ports import MediaBus
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.messaging.model import Presence
 from fleetward.features.messaging.ports import WatchItem
-from fleetward.programs.server.access import build_access
+from fleetward.migrations.runner import migrate
 from fleetward.programs.server.build import Rooms, build_console_app, build_rooms, media_context
 from fleetward.programs.server.initialise import initialise
 from fleetward.wire.telemetry import Record
@@ -145,15 +146,15 @@ def make_platform(folder: Path) -> Path:
 
 
 @contextmanager
-def running_console(folder: Path, clock: ManualClock) -> Iterator[Console]:
+def running_console(folder: Path, clock: ManualClock, *, database: str = "") -> Iterator[Console]:
     """Yield the application over a data folder, with active cam-1 and door-1 in groups of their own."""
-    data, config = DataFolder(folder), CONFIG
+    data, config = DataFolder(folder), msgspec.structs.replace(CONFIG, database=database)
     rooms = build_rooms(data, config, Ports(), clock)
-    access = build_access(data, config, rooms.addresses.console, clock)
+    migrate(rooms.db)
     archive = QuietArchive()
     # No video flows here: a view is granted or refused before the bus is asked.
     media = media_context(rooms, cast("MediaBus", None))
-    app = build_console_app(rooms, access, MessagingContext(archive, archive, archive), media, lambda _: None)
+    app = build_console_app(rooms, MessagingContext(archive, archive, archive), media, lambda _: None)
     with rooms.db.write("operator:test") as tx:
         devices.add_model(tx, Model(MODEL, AttestationPolicy.NONE))
         for device, group in (("cam-1", "cams"), ("door-1", "doors")):
@@ -162,7 +163,7 @@ def running_console(folder: Path, clock: ManualClock) -> Iterator[Console]:
     loop = asyncio.new_event_loop()
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
     try:
-        yield Console(app, rooms, access, clock, loop, client)
+        yield Console(app, rooms, rooms.access, clock, loop, client)
     finally:
         loop.run_until_complete(client.aclose())
         loop.run_until_complete(loop.shutdown_default_executor())

@@ -71,38 +71,42 @@ class LossyDisk:
         self._tree = _read_tree(root)
         self._open: dict[int, tuple[_Node, int, bool]] = {}
 
-    def play(self, op: Op) -> None:
-        """Do one call."""
+    def play(self, op: Op) -> bool:
+        """Do one call; return whether it may have changed what a power cut leaves."""
         call, strings, numbers = op
         if call == "openat":
-            self._do_open(strings[0], *numbers)
-        elif call == "close":
+            return self._do_open(strings[0], *numbers)
+        if call == "close":
             self._open.pop(numbers[0], None)
         elif call in ("rename", "unlink", "mkdir", "symlink"):
             self._do_name(call, *(os.fsdecode(text) for text in strings))
         elif numbers[0] in self._open:
             self._do_file(call, strings, numbers)
+        else:
+            return False
+        return call not in ("close", "lseek", "fsync", "fdatasync")
 
     def cut_power(self, target: Path, dice: random.Random) -> None:
         """Write one tree that may be left to `target`."""
         shutil.rmtree(target, ignore_errors=True)
         _write_tree(self._tree, target, dice)
 
-    def _do_open(self, name: bytes, flags: int, descriptor: int) -> None:
+    def _do_open(self, name: bytes, flags: int, descriptor: int) -> bool:
         path = Path(os.fsdecode(name))
         if not path.is_relative_to(self._root):
             self._open.pop(descriptor, None)
-            return
+            return False
         node = self._find(path)
         if node is None:
             if not flags & _CREATE:
-                return
+                return False
             node = _Node()
             self._enter(path, node)
         if flags & _TRUNCATE:
             node.pending.append(("truncate", 0, None))
             node.size = 0
         self._open[descriptor] = (node, node.size if flags & _APPEND else 0, bool(flags & _APPEND))
+        return bool(flags & (_CREATE | _TRUNCATE))
 
     def _do_file(self, call: str, strings: tuple[bytes, ...], numbers: tuple[int, ...]) -> None:
         descriptor, number = numbers

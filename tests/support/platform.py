@@ -69,11 +69,24 @@ class Platform:
                 )
             time.sleep(0.1)
 
-    def kill(self) -> None:
-        """End the platform as a power cut of its process would, its nats-server included."""
+    def kill(self, *, with_broker: bool = True) -> None:
+        """End the platform by SIGKILL, and its nats-server, which otherwise lives on."""
+        brokers = self._brokers() if with_broker else []
         os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in brokers:
+            os.kill(pid, signal.SIGKILL)
         self.process.wait(_STOP_TIMEOUT_S)
         (self.data / "ready.json").unlink(missing_ok=True)
+
+    def kill_broker(self) -> None:
+        """End nats-server by SIGKILL; the platform starts another."""
+        for pid in self._brokers():
+            os.kill(pid, signal.SIGKILL)
+
+    def _brokers(self) -> list[int]:
+        pid = self.process.pid
+        children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return [one for one in children if b"nats-server" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
     def start(self) -> None:
         """Start it again from the same folder and ports."""

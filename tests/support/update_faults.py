@@ -21,21 +21,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleetward.base.db import Database
-from fleetward.base.errors import UnavailableError
+from fleetward.base.errors import CorruptDataError, FleetwardError
 from fleetward.features.updates.boot.selection import BootRules, select
 from fleetward.features.updates.ports import Download
 from fleetward.migrations.runner import migrate
 from fleetward.programs.agent.pinned import load_pinned_keys
 from fleetward.wire import update_paths as paths
 from support.clock import ManualClock
+from support.forking import start_fork
+from support.lossy_disk import TRACE_CALLS, TRACE_OPTIONS, LossyDisk, Op, record
 from support.update_device import Answer, Device
 from support.updates import MODEL, make_publisher
 
+_STRACE = ("strace", "-qq", "-f")
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NEW_COUNTER = 2
 _MAX_BOOTS = 12
 _CHUNK_BYTES = 16 * 1024
-# What changes storage. Starting Python makes none of these calls.
+# What changes storage. Starting Python makes none of these calls once what it imports is compiled.
 STORAGE_CALLS = "write,pwrite64,fsync,fdatasync,rename,unlink,mkdir,symlink,ftruncate"
 
 
@@ -91,7 +94,10 @@ def make_world(folder: Path, *, image_bytes: int) -> World:
     Device.provision(folder / "device", publisher, first, old, clock)
     publisher.publish("1.1.0", new)
     database.close()
-    return World(folder, old, new)
+    world = World(folder, old, new)
+    world.reset()
+    subprocess.run(_life_command(world), env=_life_environment(world), check=True)  # compiles what it imports
+    return world
 
 
 def live(run: Path, blobs: Path) -> int:
@@ -121,7 +127,11 @@ def is_done(device: Device) -> bool:
 def find_flaw(world: World, run: Path) -> str:
     """Return what is wrong with a device that lost its power; "" when it boots verified firmware."""
     device = Device(run, ManualClock(NOW))
-    rules = BootRules(load_pinned_keys(device.firmware.keys_file), MODEL, device.counter.read_counter())
+    try:
+        counter = device.counter.read_counter()
+    except CorruptDataError as error:
+        return f"unbootable: {error.message}"
+    rules = BootRules(load_pinned_keys(device.firmware.keys_file), MODEL, counter)
     selection = select(device.pointer, device.slots.read, rules)
     if selection.chosen is None:
         return f"unbootable: {[one.message for one in selection.refused]}"
@@ -134,7 +144,7 @@ def find_flaw_after_recovery(world: World, run: Path) -> str:
     """Return what is wrong after living on; "" when the update was finished."""
     try:
         live(run, world.blobs)
-    except (AssertionError, UnavailableError) as error:
+    except (AssertionError, FleetwardError) as error:
         return f"not recovered: {error}"
     device = Device(run, ManualClock(NOW))
     pointer = device.pointer
@@ -145,10 +155,9 @@ def find_flaw_after_recovery(world: World, run: Path) -> str:
 
 def list_kill_points(world: World) -> list[tuple[str, int]]:
     """Return every storage call of a life as (name, how manieth of that name)."""
-    world.reset()
     seen: Counter[str] = Counter()
     points = []
-    for line in trace_life(world).splitlines():
+    for line in _trace_life(world).splitlines():
         found = re.match(r"\d+ +(\w+)\(", line)
         if found:
             seen[found[1]] += 1
@@ -160,9 +169,9 @@ def kill_at_call(world: World, call: str, number: int) -> bool:
     """Live until the n-th `call` and die before it takes effect; return False when life was over before."""
     world.reset()
     inject = f"inject={call}:signal=SIGKILL:when={number}"
-    traced = ["strace", "-qq", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+    traced = [*_STRACE, "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
     done = subprocess.run(
-        [*traced, *_life_command(world)], env=_life_environment(), capture_output=True, check=False
+        [*traced, *_life_command(world)], env=_life_environment(world), capture_output=True, check=False
     )
     if done.returncode == 0:
         return False
@@ -170,33 +179,71 @@ def kill_at_call(world: World, call: str, number: int) -> bool:
     return True
 
 
-def kill_at_moment(world: World, delay_s: float) -> bool:
-    """Live in a fork for `delay_s` and die; return False when life was over before."""
+def cut_power(
+    world: World, ops: Sequence[Op], *, cuts: int, seed: str, recover_every: int = 1
+) -> Iterator[tuple[str, str]]:
+    """Yield case and flaw of `cuts` power cuts on a lossy disk, spread over the calls that changed it.
+
+    Args:
+        ops: of `record_life`.
+        recover_every: live on after every n-th cut only; all are asked what would boot.
+    """
     world.reset()
-    child = os.fork()
-    if child == 0:
-        try:
-            live(world.run, world.blobs)
-        finally:
-            os._exit(0)
-    end_s = time.monotonic() + delay_s
-    while time.monotonic() < end_s:
-        if os.waitpid(child, os.WNOHANG) != (0, 0):
-            return False
-        time.sleep(min(0.002, max(0.0, end_s - time.monotonic())))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
+    target, disk = world.folder / "cut", LossyDisk(world.run)
+    changes = sum(map(disk.play, ops))
+    disk, number, passed = LossyDisk(world.run), 0, 0
+    for position, op in enumerate(ops):
+        if not disk.play(op):
+            continue
+        passed += 1
+        while number * changes < passed * cuts:
+            disk.cut_power(target, random.Random(f"{seed}-{number}"))
+            flaw = find_flaw(world, target)
+            if not flaw and number % recover_every == 0:
+                flaw = find_flaw_after_recovery(world, target)
+            yield f"cut {number} after call {position} ({op[0]})", flaw
+            number += 1
 
 
-def trace_life(
+def kill_at_moment(world: World, delay_s: float) -> bool:
+    """Live for `delay_s` and die; return False when life was over before."""
+    world.reset()
+    life = start_fork(live, world.run, world.blobs)
+    life.join(delay_s)
+    is_alive = life.is_alive()
+    life.kill()
+    life.join()
+    return is_alive
+
+
+def measure_life(world: World) -> float:
+    """Return how long a life lasts that nobody ends, in seconds."""
+    world.reset()
+    life = start_fork(live, world.run, world.blobs)
+    start_s = time.monotonic()
+    life.join()
+    assert life.exitcode == 0
+    return time.monotonic() - start_s
+
+
+def record_life(world: World, *, planted_bug: str = "") -> list[Op]:
+    """Return what a lossy disk must know of a life; with the bug "nofsync", of one that syncs nothing."""
+    calls = f"{STORAGE_CALLS},{TRACE_CALLS}"
+    return record(_trace_life(world, calls=calls, options=TRACE_OPTIONS, planted_bug=planted_bug))
+
+
+def _trace_life(
     world: World, *, calls: str = STORAGE_CALLS, options: Sequence[str] = (), planted_bug: str = ""
 ) -> str:
     """Live once under strace and return its output."""
+    world.reset()
     output = world.folder / "trace"
-    traced = ["strace", "-qq", "-f", "-o", str(output), "-e", f"trace={calls}", *options]
+    traced = [*_STRACE, "-o", str(output), "-e", f"trace={calls}", *options]
     subprocess.run(
-        [*traced, *_life_command(world)], env=_life_environment(planted_bug), capture_output=True, check=True
+        [*traced, *_life_command(world)],
+        env=_life_environment(world, planted_bug),
+        capture_output=True,
+        check=True,
     )
     return output.read_text()
 
@@ -205,10 +252,12 @@ def _life_command(world: World) -> list[str]:
     return [sys.executable, "-m", "support.update_faults", str(world.run), str(world.blobs)]
 
 
-def _life_environment(planted_bug: str = "") -> dict[str, str]:
+def _life_environment(world: World, planted_bug: str = "") -> dict[str, str]:
     folder = str(Path(__file__).parents[1])
+    compiled = str(world.folder / "compiled")
     return {
-        **os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "PLANTED_BUG": planted_bug,
+        **os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled,
+        "PLANTED_BUG": planted_bug,
     }  # fmt: skip
 
 

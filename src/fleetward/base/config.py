@@ -12,7 +12,9 @@ from fleetward.base.layout import DataFolder
 
 DEFAULT_PORT_BASE = 8443
 _MAX_CONFIG_BYTES = 64 * 1024
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _MAX_PORT = 65_535
+_HINT = "See docs/reference/config.md for every setting."
 
 
 class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,11 +149,12 @@ def parse_config(content: bytes, *, source: str) -> ServerConfig:
     try:
         config = msgspec.convert(tomllib.loads(content.decode()), ServerConfig)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{source}: expected TOML, found an error: {error}") from error
-    except msgspec.ValidationError as error:
         raise ConfigError(
-            f"{source}: {error}", hint="See docs/reference/config.md for every setting."
+            f"{source}: expected TOML, found an error: {error}",
+            hint=_HINT,
         ) from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {error}", hint=_HINT) from error
     _check(config, source)
     return config
 
@@ -174,8 +177,22 @@ def render_config(config: ServerConfig) -> bytes:
     return "\n".join(lines).encode()
 
 
+def _check_access(config: ServerConfig, source: str) -> None:
+    try:
+        for name in config.access.__struct_fields__:
+            parse_duration(getattr(config.access, name), what=f"{source}: access.{name}")
+    except InvalidInputError as error:
+        raise ConfigError(error.message) from error
+    if config.oidc is not None and not config.oidc.issuer.startswith("https://"):
+        raise ConfigError(f"{source}: oidc.issuer: expected https://…, found {config.oidc.issuer[:100]!r}")
+
+
 def _check(config: ServerConfig, source: str) -> None:
-    parse_trust_domain(config.trust_domain)
+    try:
+        parse_trust_domain(config.trust_domain)
+        parse_duration(config.media.max_view, what="media.max_view")
+    except InvalidInputError as error:
+        raise ConfigError(f"{source}: {error.message}") from error
     try:
         ipaddress.ip_address(config.listen)
     except ValueError as error:
@@ -186,13 +203,14 @@ def _check(config: ServerConfig, source: str) -> None:
         )
     if not config.host_names:
         raise ConfigError(f"{source}: host_names: expected at least one name, found none")
-    try:
-        for name in config.access.__struct_fields__:
-            parse_duration(getattr(config.access, name), what=f"{source}: access.{name}")
-    except InvalidInputError as error:
-        raise ConfigError(error.message) from error
-    if config.oidc is not None and not config.oidc.issuer.startswith("https://"):
-        raise ConfigError(f"{source}: oidc.issuer: expected https://…, found {config.oidc.issuer[:100]!r}")
+    _check_access(config, source)
+    if config.log_level not in LOG_LEVELS:
+        raise ConfigError(
+            f"{source}: log_level: expected one of {', '.join(LOG_LEVELS)}, found {config.log_level[:40]!r}"
+        )
+    for url in config.nats.urls:
+        if not url.startswith("tls://"):
+            raise ConfigError(f"{source}: nats.urls: expected tls://host:port, found {url[:80]!r}")
     for name in config.ports.__struct_fields__:
         port = getattr(config.ports, name)
         if not 1 <= port <= _MAX_PORT:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from fleetward.base.clock import Clock
-from fleetward.base.errors import CorruptDataError, UnavailableError
+from fleetward.base.errors import ConfigError, CorruptDataError, InvalidInputError, UnavailableError
 
 # A query of device ids, built in one feature's store to be nested in another's.
 IdQuery: TypeAlias = sa.Select[tuple[str]]
@@ -117,14 +117,18 @@ class Database:
             yield Tx(conn, self.clock.now(), actor)
 
     @contextmanager
-    def write(self, actor: str) -> Iterator[Tx]:
-        """Open a transaction that commits when the block ends, and rolls back when it raises."""
+    def write(self, actor: str, *, is_told: bool = True) -> Iterator[Tx]:
+        """Open a transaction that commits when the block ends, and rolls back when it raises.
+
+        Args:
+            is_told: whether the listeners of `on_write` hear of it.
+        """
         with self._connect(is_write=True) as conn:
             tx = Tx(conn, self.clock.now(), actor, self._notary)
             yield tx
         for act in tx._after_commit:  # noqa: SLF001 - its owner
             act()
-        for listener in self._listeners:
+        for listener in self._listeners if is_told else ():
             listener()
 
     def close(self) -> None:
@@ -139,10 +143,15 @@ class Database:
                     conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
                 with conn.begin():
                     yield conn
+        except (sa.exc.DataError, OverflowError) as error:
+            # SQLite's driver says the one, PostgreSQL the other, of what no column can hold.
+            raise InvalidInputError(
+                "value: expected one a database can hold, found a number out of range or a NUL character"
+            ) from error
         except sa.exc.OperationalError as error:
             raise UnavailableError(
                 "database: expected it to answer, found an error",
-                hint="See the log for the cause; look at disk space and that the database is running.",
+                hint="Look at disk space, at who owns the file, and that the database is running.",
             ) from error
         except sa.exc.DatabaseError as error:
             if "malformed" in str(error) or "not a database" in str(error):
@@ -155,7 +164,14 @@ class Database:
 
 def _make_engine(url: str) -> sa.Engine:
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        try:
+            return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+            scheme = url.partition(":")[0][:40]  # what follows may hold a password
+            raise ConfigError(
+                f"database: expected a URL such as postgresql+psycopg://user@host/name, found {scheme!r}",
+                hint="Set it in fleetward.toml; docs/reference/config.md explains it.",
+            ) from error
     engine = sa.create_engine(
         url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
     )

@@ -41,6 +41,12 @@ events_table = sa.Table(
     sa.Index("ix_events_alerts", "at", sqlite_where=_ALERTING, postgresql_where=_ALERTING),
 )
 _INSERT = events_table.insert()
+_UNPUBLISHED = (
+    events_table.select()
+    .where(events_table.c.published_at.is_(None))
+    .order_by(events_table.c.id)
+    .limit(sa.bindparam("most"))
+)
 # The registry's, named here for one join: whose events somebody may see depends on the device's group now.
 _devices = sa.table("devices", sa.column("id"), sa.column("group"))
 
@@ -139,13 +145,7 @@ def find_last_event_id(tx: Tx) -> int:
 
 def list_unpublished(tx: Tx, *, limit: int = 500) -> list[Event]:
     """Return the oldest events that no publisher has carried to JetStream."""
-    query = (
-        events_table.select()
-        .where(events_table.c.published_at.is_(None))
-        .order_by(events_table.c.id)
-        .limit(limit)
-    )
-    return [as_event(row) for row in tx.conn.execute(query)]
+    return [as_event(row) for row in tx.conn.execute(_UNPUBLISHED, {"most": limit})]
 
 
 def mark_published(tx: Tx, ids: list[int]) -> None:

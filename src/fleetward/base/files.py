@@ -11,7 +11,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     Writes a temporary sibling, fsyncs it, renames, fsyncs the folder.
 
     Raises:
-        OSError: the disk is full or the folder is not writable; the old file is untouched.
+        OSError: the disk is full or the folder is not writable, names `path`; the old file is untouched.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -24,8 +24,10 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         finally:
             os.close(descriptor)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # write(2) knows no names
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
 

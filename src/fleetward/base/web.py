@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleetward.base import errors
@@ -22,6 +23,7 @@ log = get_logger("web")
 
 PROBLEM_TYPE = "application/problem+json"
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
+_OUR_FAULT = 500
 READMIT_EVERY_S = 10.0
 
 # Most specific first is not needed: lookup walks the class's own ancestry.
@@ -198,6 +200,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def answers_with(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses=` of a route whose success is no JSON but this type."""
+    return {200: {"content": {media_type: {}}}}
+
+
 def describe_problems(app: FastAPI) -> None:
     """Put `Problem` into the OpenAPI document, and take out FastAPI's own 422: here that is a 400."""
     render = app.openapi
@@ -219,8 +226,12 @@ def describe_problems(app: FastAPI) -> None:
 def add_error_handlers(app: FastAPI) -> None:
     """Turn every error of `app` into a problem document; the unexpected is logged once, told to nobody."""
 
-    async def on_ours(_request: Request, error: Exception) -> JSONResponse:
-        return render_error(cast("errors.FleetwardError", error))
+    async def on_ours(request: Request, error: Exception) -> JSONResponse:
+        answer = render_error(cast("errors.FleetwardError", error))
+        if answer.status_code >= _OUR_FAULT:  # whoever asked is not told the cause, so the log must be
+            cause = next(iter(str(error.__cause__ or "").splitlines()), "")
+            log.error("request_unavailable", path=request.url.path, reason=str(error), cause=cause)
+        return answer
 
     async def on_validation(_request: Request, error: Exception) -> JSONResponse:
         first = cast("RequestValidationError", error).errors()[0]
@@ -229,11 +240,19 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def on_http(_request: Request, error: Exception) -> JSONResponse:
         found = cast("HTTPException", error)
-        codes = {404: "not_found", 405: "method_not_allowed"}
+        if isinstance(
+            found.__cause__, errors.FleetwardError
+        ):  # FastAPI wraps what ended its reading of a body
+            return render_error(found.__cause__)
+        codes = {400: "invalid_input", 404: "not_found", 405: "method_not_allowed"}
         headers = dict(found.headers) if found.headers else None
         return problem(
             found.status_code, codes.get(found.status_code, "error"), str(found.detail), headers=headers
         )
+
+    async def on_hangup(_request: Request, _error: Exception) -> JSONResponse:
+        """Devices lose their power in the middle of a request; nobody is left to read the answer."""
+        return problem(400, "invalid_input", "request body: expected all of it, found the connection closed")
 
     async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
         reference = secrets.token_hex(6)
@@ -249,6 +268,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.FleetwardError, on_ours)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(ClientDisconnect, on_hangup)
     app.add_exception_handler(Exception, on_unexpected)
 
 
@@ -256,7 +276,7 @@ class BodyLimit:
     """ASGI middleware that ends a request whose body grows over its limit, before it is held in memory.
 
     Args:
-        limits: longest matching path prefix wins; others get `default_bytes`.
+        limits: of exact paths, for routes that ask who it is before they read; others get `default_bytes`.
     """
 
     def __init__(
@@ -268,13 +288,13 @@ class BodyLimit:
     ) -> None:
         self._app = app
         self._default = default_bytes
-        self._limits = sorted((limits or {}).items(), key=lambda item: -len(item[0]))
+        self._limits = limits or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = next((n for prefix, n in self._limits if scope["path"].startswith(prefix)), self._default)
+        limit = self._limits.get(scope["path"], self._default)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             await _too_large(limit)(scope, receive, send)

@@ -13,10 +13,13 @@ from fleetward.base.db import Database
 from fleetward.base.errors import NewerDataError
 
 _FOLDER = Path(__file__).parent
+_LOCK = 0x666C656574  # "fleet"; any number that is ours alone in the database
 
 
 def migrate(db: Database) -> tuple[str | None, str]:
     """Run the missing steps and return the schema versions before and after.
+
+    One transaction: a start that is cut off leaves nothing, and of several at once the others wait.
 
     Raises:
         NewerDataError: a later release wrote this database; nothing was changed.
@@ -27,6 +30,8 @@ def migrate(db: Database) -> tuple[str | None, str]:
     script = ScriptDirectory.from_config(config)
     newest = script.get_current_head() or ""
     with db.write("system:migration") as tx:
+        if not db.is_sqlite:  # SQLite's write transaction keeps others out by itself
+            tx.conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         before = MigrationContext.configure(tx.conn).get_current_revision()
         if before is not None and not _is_known(script, before):
             raise NewerDataError(

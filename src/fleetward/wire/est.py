@@ -64,6 +64,8 @@ def parse_csr_der(der: bytes) -> x509.CertificateSigningRequest:
         is_signed = csr.is_signature_valid
         # Extensions parse lazily: a malformed one shows here, not in the middle of a decision.
         tuple(csr.extensions)
+        # The signature ends the request; DER gives its bit string no unused bits, which parsers let pass.
+        is_der = der[-len(csr.signature) - 1] == 0
     except _MALFORMED as error:
         if _NULL_PARAMETERS.search(der):
             raise InvalidInputError(
@@ -71,6 +73,8 @@ def parse_csr_der(der: bytes) -> x509.CertificateSigningRequest:
                 hint="Some TPM providers write it so; sign the request through PKCS#11 or the TSS instead.",
             ) from error
         raise InvalidInputError("certificate request: expected PKCS#10, found something else") from error
+    if not is_der:
+        raise InvalidInputError("certificate request: expected PKCS#10 in DER, found another encoding")
     if not is_signed:
         raise InvalidInputError(
             "certificate request: expected a signature by the key it asks for, found none that verifies",

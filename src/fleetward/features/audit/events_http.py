@@ -15,7 +15,7 @@ from fleetward.base.clock import parse_time
 from fleetward.base.db import Database
 from fleetward.base.errors import FleetwardError
 from fleetward.base.events import Event, find_last_event_id, list_events
-from fleetward.base.web import READMIT_EVERY_S, Db, Principal, readmit, requires
+from fleetward.base.web import READMIT_EVERY_S, Db, Principal, answers_with, readmit, requires
 
 router = APIRouter(tags=["events"])
 _MAX_PAGE = 5000
@@ -62,7 +62,7 @@ def list_page(
     )
 
 
-@router.get("/events/stream")
+@router.get("/events/stream", response_class=StreamingResponse, responses=answers_with("text/event-stream"))
 def stream(
     request: Request,
     db: Db,

@@ -66,6 +66,10 @@ _SORTED_BY: dict[SortKey, sa.Column[Any]] = {
     SortKey.CHANGED: devices.c.state_changed_at,
 }
 
+# Made once: building and hashing a statement costs more than looking up the row.
+_MODEL_BY_ID = models.select().where(models.c.id == sa.bindparam("wanted"))
+_DEVICE_BY_ID = devices.select().where(devices.c.id == sa.bindparam("wanted"))
+
 
 def insert_model(tx: Tx, model: Model) -> None:
     tx.conn.execute(
@@ -81,7 +85,7 @@ def insert_model(tx: Tx, model: Model) -> None:
 
 
 def find_model(tx: Tx, model_id: str) -> Model | None:
-    row = tx.conn.execute(models.select().where(models.c.id == model_id)).one_or_none()
+    row = tx.conn.execute(_MODEL_BY_ID, {"wanted": model_id}).one_or_none()
     return None if row is None else _as_model(row)
 
 
@@ -111,7 +115,7 @@ def insert_devices(tx: Tx, found: Iterable[Device]) -> None:
 
 
 def find_device(tx: Tx, device_id: str) -> Device | None:
-    row = tx.conn.execute(devices.select().where(devices.c.id == device_id)).one_or_none()
+    row = tx.conn.execute(_DEVICE_BY_ID, {"wanted": device_id}).one_or_none()
     return None if row is None else _as_device(row)
 
 

@@ -173,12 +173,12 @@ def _tell(
     with db.read() as tx:
         known = said_id if said_id and devices.find_device(tx, said_id) is not None else None
     event_key = ("enrollment.refused", known or "", address, reason_of(error))
-    repeated = context_of(request).refusals.admit(event_key, now_s)
-    if repeated is None:
+    repeats = context_of(request).refusals.admit(event_key, now_s)
+    if repeats is None:
         return
     with db.write("system:enrollment") as tx:
         service.record_refusal(
-            tx, error, device_id=known, said_id=said_id, address=address, lane=lane, repeated=repeated
+            tx, error, device_id=known, said_id=said_id, address=address, lane=lane, repeats=repeats
         )
 
 

@@ -81,8 +81,8 @@ def add_device(
 @router.post("/devices/import")
 def import_devices(
     db: Db,
-    content: Annotated[bytes, Depends(_read_body)],
     principal: Annotated[Principal, requires("device.import")],
+    content: Annotated[bytes, Depends(_read_body)],  # after the permission: nobody else's 256 MiB are held
 ) -> service.ImportReport:
     """Register the devices of a signed shipment manifest: the request's body, all or none."""
     with db.write(principal.actor) as tx:

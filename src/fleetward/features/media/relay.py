@@ -70,11 +70,13 @@ class _Ended(Exception):  # noqa: N818 - no error: how a line ends
 
 async def receive(socket: WebSocket, media: MediaContext) -> None:
     """Serve one camera's line until its session ends or it hangs up."""
+    device = None
     try:
         peer = await run_in_threadpool(authenticated_device, socket)
-        device, until = peer.device.id, await _check_session(media, peer.certificate)
+        device = peer.device.id
+        until = await _check_session(media, peer.certificate)
     except FleetwardError as error:
-        await _note_refusal(media, error, str(error.details.get("reason", error.code)))
+        await _note_refusal(media, error, str(error.details.get("reason", error.code)), device)
         await _refuse(socket, error.code)
         return
     await socket.accept()
@@ -269,13 +271,15 @@ def _close_view(media: MediaContext, view: View, reason: str) -> None:
         service.close_view(tx, view.id, reason)
 
 
-async def _note_refusal(media: MediaContext, error: FleetwardError, reason: str) -> None:
+async def _note_refusal(
+    media: MediaContext, error: FleetwardError, reason: str, device: str | None = None
+) -> None:
     if media.refusals.admit(("media.refused", reason, error.message), time.monotonic()) is None:
         return
 
     def note() -> None:
         with media.db.write("system:media") as tx:
-            service.record_refusal(tx, None, reason, f"Video was refused: {error.message}")
+            service.record_refusal(tx, device, reason, f"Video was refused: {error.message}")
 
     await run_in_threadpool(note)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fleetward.base.clock import render_time
 from fleetward.base.errors import FleetwardError
 from fleetward.base.ids import parse_id
-from fleetward.base.web import READMIT_EVERY_S, Db, Principal, readmit, requires
+from fleetward.base.web import READMIT_EVERY_S, Db, Principal, answers_with, readmit, requires
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import CommandRecord, CommandState, Presence, Shadow
@@ -185,7 +185,11 @@ def get_presence(
     return _view_presence(_context(request).presence.find_presence(device_id) or Presence(device_id))
 
 
-@router.get("/devices/{device_id}/watch")
+@router.get(
+    "/devices/{device_id}/watch",
+    response_class=StreamingResponse,
+    responses=answers_with("text/event-stream"),
+)
 def watch(
     request: Request, db: Db, device_id: str, _principal: Annotated[Principal, requires("telemetry.read")]
 ) -> StreamingResponse:

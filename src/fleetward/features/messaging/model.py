@@ -51,7 +51,7 @@ class AdmissionRecord:
 
     Attributes:
         version: grows with every change of the registry that this record has seen.
-        appraisal_expires_at: end of the last appraisal; None when there was none.
+        appraisal_expires_at: end of the last appraisal; None when there was none, or none is asked for.
         live_serials: certificates we have issued to it, neither revoked nor expired. One that is not among
             them was signed by someone else with our CA's key, or its event is still on its way.
         revoked_serials: revoked certificates that have not expired.

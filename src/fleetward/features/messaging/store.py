@@ -49,12 +49,12 @@ commands = sa.Table(
     sa.Index("ix_commands_state", "state", "send_at"),
 )
 _OPEN = tuple(state.value for state in OPEN_STATES)
+_LAST_EVENT_ID = sa.select(sa.func.coalesce(sa.func.max(events_table.c.id), 0))
 
 
 def last_event_id(tx: Tx) -> int:
     """Return the number of the newest event: it grows with every change of the registry."""
-    query = sa.select(sa.func.coalesce(sa.func.max(events_table.c.id), 0))
-    return int(tx.conn.execute(query).scalar_one())
+    return int(tx.conn.execute(_LAST_EVENT_ID).scalar_one())
 
 
 def find_shadow(tx: Tx, device: str) -> Shadow | None:

@@ -201,7 +201,9 @@ def load_root(folder: Path) -> x509.Certificate:
     try:
         return _read_certificate(folder / "ca" / "root.crt")
     except (OSError, ValueError) as error:
-        raise KeyUnavailableError(f"root: expected its certificate in {folder}/ca, found none") from error
+        raise KeyUnavailableError(
+            f"root: expected its certificate in {folder}/ca, found none", hint="Restore it from a backup."
+        ) from error
 
 
 def _ensure_key(
@@ -229,7 +231,9 @@ def _ensure_key(
         key = load_pem_private_key(path.read_bytes(), passphrase)
     except (ValueError, TypeError) as error:
         if passphrase is None:
-            raise KeyUnavailableError(f"{path}: expected a private key, found something else") from error
+            raise KeyUnavailableError(
+                f"{path}: expected a private key, found something else", hint="Restore it from a backup."
+            ) from error
         raise WrongPassphraseError(
             f"{path}: expected the passphrase it was made with, found another",
             hint="Give the root passphrase with --root-passphrase-file.",

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from fleetward.base.clock import render_time
 from fleetward.base.errors import NotFoundError
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.pki import revocation, service
 from fleetward.features.pki.model import CertificateRecord
 from fleetward.features.pki.service import PkiContext
@@ -92,7 +92,7 @@ def authority(request: Request, name: str) -> Response:
     return Response(found.public_bytes(Encoding.DER), media_type=_CERTIFICATE_TYPE)
 
 
-@api_router.get("/pki/ca.pem")
+@api_router.get("/pki/ca.pem", response_class=Response, responses=answers_with("application/x-pem-file"))
 def root(request: Request) -> Response:
     """The root certificate, PEM: what clients pin."""
     pem = _context(request).root.public_bytes(Encoding.PEM)
@@ -100,9 +100,12 @@ def root(request: Request) -> Response:
 
 
 # The same for relying parties that know only the API's address.
-api_router.get("/pki/crl")(crl)
-api_router.post("/pki/ocsp")(ocsp_post)
-api_router.get("/pki/ocsp/{encoded:path}")(ocsp_get)
+api_router.get("/pki/crl", response_class=Response, responses=answers_with("application/pkix-crl"))(crl)
+for _path, _answer, _ask in (
+    ("/pki/ocsp", ocsp_post, api_router.post),
+    ("/pki/ocsp/{encoded:path}", ocsp_get, api_router.get),
+):
+    _ask(_path, response_class=Response, responses=answers_with("application/ocsp-response"))(_answer)
 
 
 @router.get("/pki/authorities")

@@ -193,6 +193,9 @@ def parse_certificate(der: bytes) -> x509.Certificate:
         tuple(certificate.extensions)
     except MALFORMED as error:
         raise _refused("certificate_malformed", "X.509, found something else") from error
+    # The signature ends the certificate; DER gives its bit string no unused bits, which parsers let pass.
+    if der[-len(certificate.signature) - 1] != 0:
+        raise _refused("certificate_malformed", "X.509 in DER, found another encoding")
     return certificate
 
 

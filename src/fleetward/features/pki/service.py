@@ -174,6 +174,11 @@ def list_certificates(tx: Tx, device_id: str) -> list[CertificateRecord]:
     return store.list_certificates(tx, device_id, limit=MAX_LISTED)
 
 
+def list_live_serials(tx: Tx, device_id: str) -> list[int]:
+    """Return a device's serials that are neither revoked nor expired."""
+    return store.list_live_serials(tx, device_id)
+
+
 def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertificate]:
     """Return the devices in the query `among` whose last live certificate ends before `until`, or has ended.
 

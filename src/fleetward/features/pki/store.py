@@ -64,6 +64,15 @@ _RECORD = (
     certificates.c.issued_at, certificates.c.revoked_at, certificates.c.revocation_reason,
 )  # fmt: skip
 _INSERT = certificates.insert()
+_LIVE = sa.select(certificates.c.serial).where(
+    certificates.c.device == sa.bindparam("of"),
+    certificates.c.revoked_at.is_(None),
+    certificates.c.not_after >= sa.bindparam("now"),
+)
+_REVOKED_SERIALS = sa.select(certificates.c.serial).where(
+    certificates.c.revoked_at.is_not(None), certificates.c.not_after >= sa.bindparam("now")
+)
+_REVOKED_SERIALS_OF = _REVOKED_SERIALS.where(certificates.c.device == sa.bindparam("of"))
 _BY_SERIAL = sa.select(*_RECORD).where(certificates.c.serial == sa.bindparam("wanted"))
 
 
@@ -100,14 +109,9 @@ def list_certificates(tx: Tx, device_id: str, *, limit: int) -> list[Certificate
 
 def list_live_serials(tx: Tx, device_id: str, *, before: datetime | None = None) -> list[int]:
     """Return a device's serials that are neither revoked nor expired; with `before`, those issued earlier."""
-    query = sa.select(certificates.c.serial).where(
-        certificates.c.device == device_id,
-        certificates.c.revoked_at.is_(None),
-        certificates.c.not_after >= tx.now,
-    )
-    if before is not None:
-        query = query.where(certificates.c.issued_at < before)
-    return [int(serial, 16) for serial in tx.conn.execute(query).scalars()]
+    query = _LIVE if before is None else _LIVE.where(certificates.c.issued_at < before)
+    found = tx.conn.execute(query, {"of": device_id, "now": tx.now})
+    return [int(serial, 16) for serial in found.scalars()]
 
 
 def revoke(tx: Tx, serials: Collection[int], reason: RevocationReason) -> int:
@@ -125,12 +129,11 @@ def revoke(tx: Tx, serials: Collection[int], reason: RevocationReason) -> int:
 
 def list_revoked_serials(tx: Tx, device_id: str | None, now: datetime) -> list[int]:
     """Return the serials that are revoked and have not expired, of one device or of all."""
-    query = sa.select(certificates.c.serial).where(
-        certificates.c.revoked_at.is_not(None), certificates.c.not_after >= now
-    )
-    if device_id is not None:
-        query = query.where(certificates.c.device == device_id)
-    return [int(serial, 16) for serial in tx.conn.execute(query).scalars()]
+    if device_id is None:
+        found = tx.conn.execute(_REVOKED_SERIALS, {"now": now})
+    else:
+        found = tx.conn.execute(_REVOKED_SERIALS_OF, {"now": now, "of": device_id})
+    return [int(serial, 16) for serial in found.scalars()]
 
 
 def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertificate]:

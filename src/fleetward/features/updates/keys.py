@@ -72,11 +72,15 @@ def load_key(path: Path, *, passphrase: bytes | None = None) -> Ed25519PrivateKe
     try:
         key = load_pem_private_key(path.read_bytes(), passphrase)
     except OSError as error:
-        raise KeyUnavailableError(f"{path}: expected a private key, found it unreadable") from error
+        raise KeyUnavailableError(
+            f"{path}: expected a private key, found it unreadable", hint="Restore it from a backup."
+        ) from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if passphrase is not None:
             raise ConfigError(f"{path}: expected a key this passphrase opens, found another") from error
-        raise KeyUnavailableError(f"{path}: expected a private key in PEM, found something else") from error
+        raise KeyUnavailableError(
+            f"{path}: expected a private key in PEM, found something else", hint="Restore it from a backup."
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnavailableError(f"{path}: expected an Ed25519 key, found another kind")
     return key
@@ -115,7 +119,10 @@ def parse_root(content: bytes) -> Metadata[Root]:
     try:
         found: Metadata[Any] = Metadata[Root].from_bytes(content)
     except RepositoryError as error:
-        raise CorruptDataError("TUF root: expected root metadata, found something else") from error
+        raise CorruptDataError(
+            "TUF root: expected root metadata, found something else",
+            hint="Restore the folder or bucket of the blobs from a backup.",
+        ) from error
     if not isinstance(found.signed, Root):
         raise CorruptDataError(f"TUF root: expected the root role, found {found.signed.type}")
     return found

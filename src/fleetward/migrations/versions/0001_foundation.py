@@ -22,12 +22,18 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(128), nullable=False),
         sa.Column("published_at", sa.BigInteger, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_events"),
+        if_not_exists=True,
     )
-    op.create_index("ix_events_at", "events", ["at"])
-    op.create_index("ix_events_device", "events", ["device"])
+    op.create_index("ix_events_at", "events", ["at"], if_not_exists=True)
+    op.create_index("ix_events_device", "events", ["device"], if_not_exists=True)
     unpublished = sa.text("published_at IS NULL")
     op.create_index(
-        "ix_events_unpublished", "events", ["id"], sqlite_where=unpublished, postgresql_where=unpublished
+        "ix_events_unpublished",
+        "events",
+        ["id"],
+        sqlite_where=unpublished,
+        postgresql_where=unpublished,
+        if_not_exists=True,
     )
     op.create_table(
         "audit_entries",
@@ -39,21 +45,31 @@ def upgrade() -> None:
         sa.Column("details", sa.Text, nullable=False),
         sa.Column("leaf_hash", sa.LargeBinary(32), nullable=False),
         sa.PrimaryKeyConstraint("sequence", name="pk_audit_entries"),
+        if_not_exists=True,
     )
     for column in ("at", "actor", "action", "subject"):
-        op.create_index(f"ix_audit_entries_{column}", "audit_entries", [column])
-    head = op.create_table(
+        op.create_index(f"ix_audit_entries_{column}", "audit_entries", [column], if_not_exists=True)
+    op.create_table(
         "audit_head",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("peaks", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit_head"),
+        if_not_exists=True,
     )
-    op.bulk_insert(head, [{"id": 1, "size": 0, "peaks": b""}])
+    head = sa.table("audit_head", sa.column("id"), sa.column("size"), sa.column("peaks"))
+    size, peaks = sa.literal(0, sa.BigInteger), sa.literal(b"", sa.LargeBinary)
+    is_there = sa.exists(sa.select(head.c.id))
+    op.execute(
+        sa.insert(head).from_select(
+            ["id", "size", "peaks"], sa.select(sa.literal(1), size, peaks).where(~is_there)
+        )
+    )
     op.create_table(
         "audit_checkpoints",
         sa.Column("size", RowId, primary_key=True, autoincrement=False),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("note", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("size", name="pk_audit_checkpoints"),
+        if_not_exists=True,
     )

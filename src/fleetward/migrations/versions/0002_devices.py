@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("appraisal_lifetime_s", sa.Integer, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_models"),
+        if_not_exists=True,
     )
     op.create_table(
         "devices",
@@ -34,6 +35,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_devices"),
         sa.ForeignKeyConstraint(["model"], ["models.id"], name="fk_devices_model"),
         sa.UniqueConstraint("hardware_fingerprint", name="uq_devices_hardware_fingerprint"),
+        if_not_exists=True,
     )
     for column in ("model", "group", "state"):
-        op.create_index(f"ix_devices_{column}", "devices", [column])
+        op.create_index(f"ix_devices_{column}", "devices", [column], if_not_exists=True)

@@ -21,14 +21,17 @@ def upgrade() -> None:
         sa.Column("crl_number", sa.BigInteger, nullable=True),
         sa.Column("der", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("serial", name="pk_certificates"),
+        if_not_exists=True,
     )
-    op.create_index("ix_certificates_device", "certificates", ["device", "issued_at"])
-    op.create_index("ix_certificates_not_after", "certificates", ["not_after"])
+    op.create_index("ix_certificates_device", "certificates", ["device", "issued_at"], if_not_exists=True)
+    op.create_index("ix_certificates_not_after", "certificates", ["not_after"], if_not_exists=True)
     for name, column, where in (
         ("ix_certificates_revoked", "not_after", sa.text("revoked_at IS NOT NULL")),
         ("ix_certificates_unlisted", "issuer", sa.text("revoked_at IS NOT NULL AND crl_number IS NULL")),
     ):
-        op.create_index(name, "certificates", [column], sqlite_where=where, postgresql_where=where)
+        op.create_index(
+            name, "certificates", [column], sqlite_where=where, postgresql_where=where, if_not_exists=True
+        )
     op.create_table(
         "crls",
         sa.Column("issuer", sa.String(64), nullable=False),
@@ -37,4 +40,5 @@ def upgrade() -> None:
         sa.Column("next_update", sa.BigInteger, nullable=False),
         sa.Column("der", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("issuer", name="pk_crls"),
+        if_not_exists=True,
     )

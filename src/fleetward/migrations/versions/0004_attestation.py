@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("der", sa.LargeBinary, nullable=False),
         sa.Column("added_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("fingerprint", name="pk_attestation_ek_anchors"),
+        if_not_exists=True,
     )
     op.create_table(
         "attestation_challenges",
@@ -30,9 +31,14 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_attestation_challenges"),
+        if_not_exists=True,
     )
-    op.create_index("ix_attestation_challenges_device", "attestation_challenges", ["device"])
-    op.create_index("ix_attestation_challenges_expires_at", "attestation_challenges", ["expires_at"])
+    op.create_index(
+        "ix_attestation_challenges_device", "attestation_challenges", ["device"], if_not_exists=True
+    )
+    op.create_index(
+        "ix_attestation_challenges_expires_at", "attestation_challenges", ["expires_at"], if_not_exists=True
+    )
     op.create_table(
         "attestation_keys",
         sa.Column("device", sa.String(64), nullable=False),
@@ -40,6 +46,7 @@ def upgrade() -> None:
         sa.Column("public", sa.LargeBinary, nullable=False),
         sa.Column("activated_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("device", name="pk_attestation_keys"),
+        if_not_exists=True,
     )
     op.create_table(
         "attestation_references",
@@ -50,6 +57,7 @@ def upgrade() -> None:
         sa.Column("added_at", sa.BigInteger, nullable=False),
         sa.Column("withdrawn_at", sa.BigInteger, nullable=True),
         sa.PrimaryKeyConstraint("model", "kind", "digest", "version", name="pk_attestation_references"),
+        if_not_exists=True,
     )
     op.create_table(
         "attestation_appraisals",
@@ -63,5 +71,8 @@ def upgrade() -> None:
         sa.Column("reset_count", sa.BigInteger, nullable=False),
         sa.Column("restart_count", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_attestation_appraisals"),
+        if_not_exists=True,
     )
-    op.create_index("ix_attestation_appraisals_device", "attestation_appraisals", ["device", "id"])
+    op.create_index(
+        "ix_attestation_appraisals_device", "attestation_appraisals", ["device", "id"], if_not_exists=True
+    )

@@ -19,8 +19,9 @@ def upgrade() -> None:
         sa.Column("withdrawn_at", sa.BigInteger, nullable=True),
         sa.PrimaryKeyConstraint("token_hash", name="pk_enrollment_claims"),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name="fk_enrollment_claims_device_id"),
+        if_not_exists=True,
     )
-    op.create_index("ix_enrollment_claims_device_id", "enrollment_claims", ["device_id"])
+    op.create_index("ix_enrollment_claims_device_id", "enrollment_claims", ["device_id"], if_not_exists=True)
     op.create_table(
         "enrollment_answers",
         sa.Column("device_id", sa.String(64), nullable=False),
@@ -29,6 +30,7 @@ def upgrade() -> None:
         sa.Column("not_after", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("device_id", "key_fingerprint", name="pk_enrollment_answers"),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name="fk_enrollment_answers_device_id"),
+        if_not_exists=True,
     )
     op.create_table(
         "enrollment_factories",
@@ -37,6 +39,7 @@ def upgrade() -> None:
         sa.Column("idevid_authorities", sa.Text, nullable=False),
         sa.Column("trusted_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_enrollment_factories"),
+        if_not_exists=True,
     )
     op.create_table(
         "enrollment_shipments",
@@ -46,6 +49,7 @@ def upgrade() -> None:
         sa.Column("devices", sa.Integer, nullable=False),
         sa.Column("imported_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("digest", name="pk_enrollment_shipments"),
+        if_not_exists=True,
     )
     op.create_table(
         "enrollment_attempts",
@@ -57,6 +61,11 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_enrollment_attempts"),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name="fk_enrollment_attempts_device_id"),
+        if_not_exists=True,
     )
-    op.create_index("ix_enrollment_attempts_device_id", "enrollment_attempts", ["device_id"])
-    op.create_index("ix_enrollment_attempts_expires_at", "enrollment_attempts", ["expires_at"])
+    op.create_index(
+        "ix_enrollment_attempts_device_id", "enrollment_attempts", ["device_id"], if_not_exists=True
+    )
+    op.create_index(
+        "ix_enrollment_attempts_expires_at", "enrollment_attempts", ["expires_at"], if_not_exists=True
+    )

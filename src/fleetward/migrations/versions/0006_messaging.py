@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("acknowledged_version", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("device", name="pk_shadows"),
         sa.ForeignKeyConstraint(["device"], ["devices.id"], name="fk_shadows_device"),
+        if_not_exists=True,
     )
     op.create_table(
         "commands",
@@ -39,6 +40,7 @@ def upgrade() -> None:
         sa.Column("result", sa.Text, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_commands"),
         sa.ForeignKeyConstraint(["device"], ["devices.id"], name="fk_commands_device"),
+        if_not_exists=True,
     )
-    op.create_index("ix_commands_device", "commands", ["device", "id"])
-    op.create_index("ix_commands_state", "commands", ["state", "send_at"])
+    op.create_index("ix_commands_device", "commands", ["device", "id"], if_not_exists=True)
+    op.create_index("ix_commands_state", "commands", ["state", "send_at"], if_not_exists=True)

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["model"], ["models.id"], name="fk_releases_model"),
         sa.UniqueConstraint("model", "version", name="uq_releases_model_version"),
         sa.UniqueConstraint("model", "security_counter", name="uq_releases_model_security_counter"),
+        if_not_exists=True,
     )
     op.create_table(
         "update_repositories",
@@ -45,4 +46,5 @@ def upgrade() -> None:
         *(sa.Column(f"{role}_expires_at", sa.BigInteger, nullable=True) for role in _ROLES),
         sa.PrimaryKeyConstraint("model", name="pk_update_repositories"),
         sa.ForeignKeyConstraint(["model"], ["models.id"], name="fk_update_repositories_model"),
+        if_not_exists=True,
     )

@@ -21,5 +21,6 @@ def upgrade() -> None:
         sa.Column("closed_at", sa.BigInteger, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_media_views"),
         sa.UniqueConstraint("ticket_hash", name="uq_media_views_ticket_hash"),
+        if_not_exists=True,
     )
-    op.create_index("ix_media_views_device", "media_views", ["device"])
+    op.create_index("ix_media_views_device", "media_views", ["device"], if_not_exists=True)

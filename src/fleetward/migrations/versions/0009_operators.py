@@ -46,6 +46,7 @@ def _create_people() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_access_operators"),
         sa.UniqueConstraint("webauthn_id", name="uq_access_operators_webauthn_id"),
         sa.UniqueConstraint("issuer", "subject", name="uq_access_operators_issuer_subject"),
+        if_not_exists=True,
     )
     op.create_table(
         "access_grants",
@@ -59,6 +60,7 @@ def _create_people() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_access_grants"),
         _of_operator("access_grants"),
         sa.UniqueConstraint("operator", "role", "group", name="uq_access_grants_operator_role_group"),
+        if_not_exists=True,
     )
 
 
@@ -78,8 +80,9 @@ def _create_credentials() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_access_passkeys"),
         _of_operator("access_passkeys"),
         sa.UniqueConstraint("credential_id", name="uq_access_passkeys_credential_id"),
+        if_not_exists=True,
     )
-    op.create_index("ix_access_passkeys_operator", "access_passkeys", ["operator"])
+    op.create_index("ix_access_passkeys_operator", "access_passkeys", ["operator"], if_not_exists=True)
     op.create_table(
         "access_passwords",
         _key("operator", _NAME),
@@ -87,6 +90,7 @@ def _create_credentials() -> None:
         _key("changed_at", sa.BigInteger),
         sa.PrimaryKeyConstraint("operator", name="pk_access_passwords"),
         _of_operator("access_passwords"),
+        if_not_exists=True,
     )
     op.create_table(
         "access_totp",
@@ -96,6 +100,7 @@ def _create_credentials() -> None:
         _key("created_at", sa.BigInteger),
         sa.PrimaryKeyConstraint("operator", name="pk_access_totp"),
         _of_operator("access_totp"),
+        if_not_exists=True,
     )
     op.create_table(
         "access_recovery_codes",
@@ -104,8 +109,11 @@ def _create_credentials() -> None:
         _maybe("used_at", sa.BigInteger),
         sa.PrimaryKeyConstraint("code_hash", name="pk_access_recovery_codes"),
         _of_operator("access_recovery_codes"),
+        if_not_exists=True,
     )
-    op.create_index("ix_access_recovery_codes_operator", "access_recovery_codes", ["operator"])
+    op.create_index(
+        "ix_access_recovery_codes_operator", "access_recovery_codes", ["operator"], if_not_exists=True
+    )
 
 
 def _create_sessions() -> None:
@@ -126,8 +134,9 @@ def _create_sessions() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_access_sessions"),
         _of_operator("access_sessions"),
         sa.UniqueConstraint("secret_hash", name="uq_access_sessions_secret_hash"),
+        if_not_exists=True,
     )
-    op.create_index("ix_access_sessions_operator", "access_sessions", ["operator"])
+    op.create_index("ix_access_sessions_operator", "access_sessions", ["operator"], if_not_exists=True)
     op.create_table(
         "access_tokens",
         _key("id", _NAME),
@@ -143,8 +152,9 @@ def _create_sessions() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_access_tokens"),
         _of_operator("access_tokens"),
         sa.UniqueConstraint("secret_hash", name="uq_access_tokens_secret_hash"),
+        if_not_exists=True,
     )
-    op.create_index("ix_access_tokens_operator", "access_tokens", ["operator"])
+    op.create_index("ix_access_tokens_operator", "access_tokens", ["operator"], if_not_exists=True)
     op.create_table(
         "access_throttle",
         _key("key", sa.String(128)),
@@ -152,6 +162,7 @@ def _create_sessions() -> None:
         _key("last_failed_at", sa.BigInteger),
         _key("blocked_until", sa.BigInteger),
         sa.PrimaryKeyConstraint("key", name="pk_access_throttle"),
+        if_not_exists=True,
     )
 
 
@@ -170,12 +181,14 @@ def _create_ceremonies() -> None:
         _maybe("sealed_totp", sa.LargeBinary),
         sa.PrimaryKeyConstraint("id", name="pk_access_links"),
         sa.UniqueConstraint("token_hash", name="uq_access_links_token_hash"),
+        if_not_exists=True,
     )
     op.create_table(
         "access_spent_challenges",
         _key("challenge_hash", _HASH),
         _key("expires_at", sa.BigInteger),
         sa.PrimaryKeyConstraint("challenge_hash", name="pk_access_spent_challenges"),
+        if_not_exists=True,
     )
     op.create_table(
         "access_device_codes",
@@ -193,4 +206,5 @@ def _create_ceremonies() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_access_device_codes"),
         sa.UniqueConstraint("device_code_hash", name="uq_access_device_codes_device_code_hash"),
         sa.UniqueConstraint("user_code", name="uq_access_device_codes_user_code"),
+        if_not_exists=True,
     )

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("closed_at", sa.BigInteger, nullable=True),
         sa.Column("closed_by", sa.String(128), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_access_reviews"),
+        if_not_exists=True,
     )
     op.create_table(
         "access_review_items",
@@ -38,6 +39,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(16), nullable=True),
         sa.PrimaryKeyConstraint("review", "grant_id", name="pk_access_review_items"),
         sa.ForeignKeyConstraint(["review"], ["access_reviews.id"], name="fk_access_review_items_review"),
+        if_not_exists=True,
     )
     op.create_table(
         "access_break_glass",
@@ -57,5 +59,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["requester"], ["access_operators.name"], name="fk_access_break_glass_requester"
         ),
+        if_not_exists=True,
     )
-    op.create_index("ix_access_break_glass_requester", "access_break_glass", ["requester"])
+    op.create_index(
+        "ix_access_break_glass_requester", "access_break_glass", ["requester"], if_not_exists=True
+    )

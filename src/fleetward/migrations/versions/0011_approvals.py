@@ -17,7 +17,13 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("release", "operator", name="pk_release_approvals"),
         sa.ForeignKeyConstraint(["release"], ["releases.id"], name="fk_release_approvals_release"),
+        if_not_exists=True,
     )
-    op.add_column("releases", sa.Column("rejected_at", sa.BigInteger, nullable=True))
-    op.add_column("releases", sa.Column("rejected_by", sa.String(64), nullable=True))
-    op.add_column("releases", sa.Column("rejected_reason", sa.String(200), nullable=True))
+    present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("releases")}
+    for column in (
+        sa.Column("rejected_at", sa.BigInteger, nullable=True),
+        sa.Column("rejected_by", sa.String(64), nullable=True),
+        sa.Column("rejected_reason", sa.String(200), nullable=True),
+    ):
+        if column.name not in present:
+            op.add_column("releases", column)

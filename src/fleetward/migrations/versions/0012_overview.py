@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_overview_filters"),
         sa.UniqueConstraint("owner", "name", name="uq_overview_filters_owner_name"),
+        if_not_exists=True,
     )
     op.create_table(
         "overview_acknowledgements",
@@ -27,10 +28,11 @@ def upgrade() -> None:
         sa.Column("note", sa.String(500), nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("event", name="pk_overview_acknowledgements"),
+        if_not_exists=True,
     )
     op.execute("UPDATE devices SET firmware_version = '' WHERE firmware_version IS NULL")
     for column in ("model", "group", "state"):
-        op.drop_index(f"ix_devices_{column}", "devices")
+        op.drop_index(f"ix_devices_{column}", "devices", if_exists=True)
     for name, columns in (
         ("model_id", ["model", "id"]),
         ("state_id", ["state", "id"]),
@@ -39,9 +41,12 @@ def upgrade() -> None:
         ("group_id", ["group", "id"]),
         ("counts", ["state", "model", "firmware_version", "group", "id"]),
     ):
-        op.create_index(f"ix_devices_{name}", "devices", columns)
+        op.create_index(f"ix_devices_{name}", "devices", columns, if_not_exists=True)
     for name, table, columns, where in (
         ("ix_events_alerts", "events", ["at"], "severity IN ('warning', 'critical')"),
         ("ix_attestation_appraisals_bad", "attestation_appraisals", ["device", "id"], "NOT good"),
     ):
-        op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+        condition = sa.text(where)
+        op.create_index(
+            name, table, columns, sqlite_where=condition, postgresql_where=condition, if_not_exists=True
+        )

@@ -13,15 +13,23 @@ _BATCH = 10_000
 
 
 def upgrade() -> None:
-    op.add_column("audit_head", sa.Column("note", sa.Text, nullable=False, server_default=""))
-    op.add_column("audit_head", sa.Column("kept", sa.BigInteger, nullable=False, server_default="0"))
+    present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("audit_head")}
+    for column in (
+        sa.Column("note", sa.Text, nullable=False, server_default=""),
+        sa.Column("kept", sa.BigInteger, nullable=False, server_default="0"),
+    ):
+        if column.name not in present:
+            op.add_column("audit_head", column)
     nodes = op.create_table(
         "audit_nodes",
         sa.Column("level", sa.Integer, nullable=False, autoincrement=False),
         sa.Column("index", RowId, nullable=False, autoincrement=False),
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
         sa.PrimaryKeyConstraint("level", "index", name="pk_audit_nodes"),
+        if_not_exists=True,
     )
+    if op.get_bind().execute(sa.select(sa.func.count()).select_from(nodes)).scalar_one():
+        return
     for completed in _completed_nodes():
         op.bulk_insert(nodes, [vars(node) for node in completed])
 

@@ -37,7 +37,13 @@ class Api:
     """One platform, reached as its operator; with token None as a stranger."""
 
     def __init__(self, url: str, token: str | None, ca_file: Path | None) -> None:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        try:
+            context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        except OSError as error:  # ssl.SSLError is one
+            raise errors.ConfigError(
+                f"{ca_file}: expected the platform's root certificate, found it unreadable",
+                hint="It is ca/ca-bundle.pem in the platform's data folder.",
+            ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.url = url.rstrip("/")
         self.ca_file = ca_file
@@ -121,6 +127,7 @@ def find_platform(path: Path) -> Api:
 
     Raises:
         ConfigError: `path` is no data folder.
+        CorruptDataError: its ready.json is damaged.
         UnavailableError: nothing runs from it.
     """
     folder = DataFolder(path)
@@ -130,8 +137,15 @@ def find_platform(path: Path) -> Api:
             f"{folder.path}: expected a running platform, found none",
             hint=f"Start it: fleetward up --data {folder.path}",
         )
-    ready = json.loads(folder.ready.read_text())
-    return Api(ready["console"], folder.admin_token.read_text().strip(), Path(ready["ca_file"]))
+    try:
+        ready = json.loads(folder.ready.read_bytes())
+        url, ca_file = str(ready["console"]), Path(ready["ca_file"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise errors.CorruptDataError(
+            f"{folder.ready}: expected where the platform listens, found something else",
+            hint=f"Start the platform again, it writes it anew: fleetward up --data {folder.path}",
+        ) from error
+    return Api(url, folder.admin_token.read_text().strip(), ca_file)
 
 
 def _json_of(response: urllib3.BaseHTTPResponse) -> Any:

@@ -70,7 +70,8 @@ class OutboxPublisher:
             return list_unpublished(tx, limit=_BATCH)
 
     def _mark(self, ids: list[int]) -> None:
-        with self._db.write("system:outbox") as tx:
+        # Told to nobody: it would wake us for another look each time.
+        with self._db.write("system:outbox", is_told=False) as tx:
             mark_published(tx, ids)
 
     def _on_write(self) -> None:

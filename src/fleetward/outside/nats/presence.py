@@ -56,6 +56,7 @@ _REASONS = {
 }
 _TAKEOVERS_BEFORE_ALARM = 3
 _TAKEOVER_WINDOW_S = 60.0
+_REMEMBERED_SERIALS = 8
 
 
 class PresenceMirror(BucketMirror[Presence]):
@@ -113,6 +114,7 @@ class PresenceRecorder:
         self._on_open = on_open
         self._queue: asyncio.Queue[LiveSession | Ended] = asyncio.Queue()
         self._takeovers: dict[str, deque[float]] = {}
+        self._replaced_serials: dict[str, deque[str]] = {}
 
     async def start(self) -> None:
         """Follow the advisories and put right what was missed."""
@@ -205,14 +207,29 @@ class PresenceRecorder:
         )
 
     def _note_takeover(self, old: LiveSession, known: Presence | None) -> None:
-        """Raise the alarm when the one who took over came from elsewhere, or when it goes on and on."""
+        """Raise the alarm when the one who took over came from elsewhere, or when it goes on and on.
+
+        A device that renewed hands over to its new certificate, once: that counts for nothing.
+        """
         now_s = time.monotonic()
         recent = self._takeovers.setdefault(old.device, deque(maxlen=_TAKEOVERS_BEFORE_ALARM))
-        recent.append(now_s)
+        if not self._is_handed_over(old):
+            recent.append(now_s)
         is_elsewhere = known is not None and known.is_connected and known.address != old.address
         is_often = len(recent) == _TAKEOVERS_BEFORE_ALARM and now_s - recent[0] < _TAKEOVER_WINDOW_S
         if is_elsewhere or is_often:
             self._on_takeover(old, len(recent))
+
+    def _is_handed_over(self, old: LiveSession) -> bool:
+        """Whether the newest session is on a certificate that no earlier session of the device was on."""
+        others = [one for one in self._live.of_device(old.device) if one.key != old.key]
+        serial = self._live.serial_of(old.key)
+        replaced = self._replaced_serials.setdefault(old.device, deque(maxlen=_REMEMBERED_SERIALS))
+        if serial not in replaced:
+            replaced.append(serial)
+        newest = max(others, key=lambda one: one.since, default=None)
+        found = "" if newest is None else self._live.serial_of(newest.key)
+        return bool(found) and found not in replaced
 
     def _write(self, changes: list[service.SessionChange]) -> None:
         with self._db.write("system:messaging") as tx:

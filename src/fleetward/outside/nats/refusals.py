@@ -32,7 +32,7 @@ _WHY = {
     "unknown_authority": "its certificate comes from an authority we do not know",
     "wrong_key_usage": "its certificate is not one for clients",
     "no_certificate": "it showed no certificate",
-    "legacy_tls_version": "it offered only outdated TLS versions",
+    "legacy_tls": "it offered only outdated TLS versions",
     "plaintext": "it spoke without TLS",
     "weak_ciphers": "it offered no acceptable cipher",
     "key_not_possessed": "it does not hold the key of the certificate it showed",

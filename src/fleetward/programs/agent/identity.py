@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fleetward.base.errors import FleetwardError, KeyUnavailableError
+from fleetward.base.errors import CorruptDataError, FleetwardError, KeyUnavailableError
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.features.enrollment import device as m
 from fleetward.features.enrollment.ports import DeviceKeyStore
@@ -57,7 +57,10 @@ class Identity:
         self._folder = parts.config.state_dir / "certificates"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._state = parts.config.state_dir / _STATE
-        self._machine = m.EnrollmentMachine(settings, _read(self._state))
+        try:
+            self._machine = m.EnrollmentMachine(settings, _read(self._state))
+        except CorruptDataError as error:
+            raise CorruptDataError(f"{self._state}: {error.message}", hint=error.hint) from error
         self._worker = Worker(parts.loop, "identity")
         self._events: deque[m.Event] = deque()
         self._commands: deque[m.Command] = deque()

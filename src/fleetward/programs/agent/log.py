@@ -29,6 +29,7 @@ class AgentLog:
         self._clock = clock
         self._lowest = _RANK[level]
         self._out = out or sys.stderr
+        self._lost = 0
 
     def debug(self, event: str, **fields: object) -> None:
         self._write("debug", event, fields)
@@ -47,7 +48,17 @@ class AgentLog:
         entry: dict[str, object] = {"event": event, "level": level, **shown}
         if _RANK[level] >= self._lowest:
             at = render_time(self._clock.now())
-            self._out.write(json.dumps({"timestamp": at, "room": "agent", **entry}, default=str) + "\n")
-            self._out.flush()
+            self._print({"timestamp": at, "room": "agent", **entry})
         if self.forward is not None and _RANK[level] >= _RANK["warning"]:
             self.forward(entry)
+
+    def _print(self, line: dict[str, object]) -> None:
+        """Write a line; a log whose disk is full ends no device, and the next line that fits says so."""
+        if self._lost:
+            line = {**line, "lines_lost_before": self._lost}
+        try:
+            self._out.write(json.dumps(line, default=str) + "\n")
+            self._out.flush()
+            self._lost = 0
+        except OSError:
+            self._lost += 1

@@ -206,7 +206,7 @@ def _parse_log(value: object) -> LogDocument:
 def _load(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError("audit log: expected a JSON value a line, found something else") from error
 
 

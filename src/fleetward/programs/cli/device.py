@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from fleetward.base.errors import ConfigError
+from fleetward.base.ids import parse_device_id
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
 from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
@@ -25,6 +26,16 @@ _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _PAGE = 1000
 
 
+class _DeviceId(click.ParamType[str]):
+    """A device id, checked here: in a URL `a#b` would mean device a."""
+
+    name = "id"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        del param, ctx
+        return parse_device_id(value)
+
+
 @click.group()
 def device() -> None:
     """Devices: add, watch, command, quarantine, revoke."""
@@ -35,7 +46,7 @@ for _command in (why, firmware, bulk):
 
 
 @device.command()
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=_DeviceId())
 @click.option("--model", "model_id", required=True, help="What product it is.")
 @click.option("--group", default="default", show_default=True)
 @click.option("--claim-lifetime", default="1h", show_default=True, help="How long the claim may be used.")
@@ -51,7 +62,7 @@ def add(
 
 
 @device.command()
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=_DeviceId())
 @click.option("--lifetime", default="1h", show_default=True, help="How long the claim may be used.")
 @json_option
 @click.pass_context
@@ -107,7 +118,7 @@ def list_devices(ctx: click.Context, /, limit: int | None, as_json: bool, **give
 
 
 @device.command()
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=_DeviceId())
 @json_option
 @click.pass_context
 def show(ctx: click.Context, device_id: str, as_json: bool) -> None:
@@ -158,10 +169,14 @@ def _show_appraisal(last: dict[str, Any]) -> None:
 
 
 def _reason_command(verb: str, help_text: str, *, is_required: bool = False) -> None:
+    # A default of None would count as given, and the option as not missing.
+    default: dict[str, Any] = (
+        {"required": True} if is_required else {"default": "by an operator", "show_default": True}
+    )
+
     @device.command(verb, help=help_text)
-    @click.argument("device_id", metavar="ID")
-    @click.option("--reason", required=is_required, default=None if is_required else "by an operator",
-                  show_default=not is_required, help="Why; goes into the audit log.")  # fmt: skip
+    @click.argument("device_id", metavar="ID", type=_DeviceId())
+    @click.option("--reason", help="Why; goes into the audit log.", **default)
     @json_option
     @click.pass_context
     def act(ctx: click.Context, device_id: str, reason: str, as_json: bool) -> None:
@@ -179,7 +194,7 @@ _reason_command("retire", "End the life of ID; it is kept for the record.")
 
 
 @device.command()
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=_DeviceId())
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--timeout", "timeout_s", default=30, show_default=True, help="Seconds to wait for the result.")
@@ -207,7 +222,7 @@ def command(
 
 
 @device.command()
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=_DeviceId())
 @json_option
 @click.pass_context
 def watch(ctx: click.Context, device_id: str, as_json: bool) -> None:
@@ -223,7 +238,7 @@ def watch(ctx: click.Context, device_id: str, as_json: bool) -> None:
 
 
 @device.command()
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=_DeviceId())
 @json_option
 @click.pass_context
 def view(ctx: click.Context, device_id: str, as_json: bool) -> None:

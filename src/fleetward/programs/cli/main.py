@@ -1,5 +1,6 @@
 """`fleetward`: names every command; each is imported only when it is used, to start quickly."""
 
+import errno
 import importlib
 import json
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from fleetward import __version__
-from fleetward.base.errors import FleetwardError
+from fleetward.base.errors import FleetwardError, UnavailableError
 
 # command → (module:attribute, one line of help); the help stands here so that --help imports nothing.
 _COMMANDS = {
@@ -34,6 +35,13 @@ _COMMANDS = {
     "checklist": ("fleetward.programs.cli.overview:checklist", "How this platform is run, and what to mend."),
     "agent": ("fleetward.programs.agent.commands:agent", "The device's side: run, boot, status."),
     "demo": ("fleetward.programs.simulator.commands:demo", "The smart camera and the attacks on it."),
+}
+_MAX_CAUSE_CHARS = 300
+_MEND = {
+    errno.ENOSPC: "Free disk space, then run this again; what was complete before is untouched.",
+    errno.EDQUOT: "Free disk space, then run this again; what was complete before is untouched.",
+    errno.EACCES: "Run this as the user who owns it.",
+    errno.EPERM: "Run this as the user who owns it.",
 }
 
 
@@ -91,13 +99,37 @@ def main() -> None:
     except FleetwardError as error:
         _show(error)
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        _show(_storage_error(error))
+        sys.exit(1)
+
+
+def _storage_error(error: OSError) -> FleetwardError:
+    failed = UnavailableError(
+        f"{error.filename or 'disk'}: expected to read and write it, found: {error.strerror}",
+        hint=_MEND.get(error.errno or 0, "Look at the path, its owner and its file system."),
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def _show(error: FleetwardError) -> None:
+    cause = _cause_of(error)
     if "--json" in sys.argv:
-        body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
-        click.echo(json.dumps(body), err=True)
+        body = {"code": error.code, "message": error.message, "hint": error.hint, "cause": cause}
+        click.echo(json.dumps({"error": body}), err=True)
         return
     click.echo(f"{click.style('error', fg='red', bold=True)}: {error.message}", err=True)
+    if cause:
+        click.echo(f"  {click.style('cause', fg='cyan')}: {cause}", err=True)
     if error.hint:
         click.echo(f"  {click.style('next', fg='cyan')}: {error.hint}", err=True)
+
+
+def _cause_of(error: FleetwardError) -> str:
+    """Return the first line of what led to an error, "" when there is none or its message says it already."""
+    text = next(iter(str(error.__cause__ or "").splitlines()), "")
+    said = getattr(error.__cause__, "strerror", None) or text
+    return "" if said in error.message else text[:_MAX_CAUSE_CHARS]

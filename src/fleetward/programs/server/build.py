@@ -53,12 +53,12 @@ from fleetward.features.updates.context import UpdatesContext, load_updates_cont
 from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
+from fleetward.programs.server.access import build_access
 from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
 from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
 
-_MAX_IMAGE_BYTES = 4 * 1024**3
 _MAX_MANIFEST_BYTES = 256 * 1024**2
 # The pages load scripts, styles and media of their own origin only.
 _PAGE_POLICY = (
@@ -91,6 +91,7 @@ class Rooms:
     pki: PkiContext
     audit: AuditContext
     updates: UpdatesContext
+    access: AccessContext
 
 
 def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: Clock) -> Rooms:
@@ -127,12 +128,12 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
         pki=pki,
         audit=AuditContext(notary, _witness(config)),
         updates=load_updates_context(path, open_blobs(blobs_url(folder, config))),
+        access=build_access(folder, config, addresses.console, clock),
     )
 
 
 def build_console_app(
     rooms: Rooms,
-    access: AccessContext,
     messaging: MessagingContext,
     media: MediaContext,
     on_authorities: Callable[[list[x509.Certificate]], None],
@@ -143,9 +144,9 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
-    app.state.access = access
-    identifier = Identifier(rooms.db, access, read_admin_token(rooms.folder.admin_token))
-    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, access.decider.decide))
+    app.state.access = rooms.access
+    identifier = Identifier(rooms.db, rooms.access, read_admin_token(rooms.folder.admin_token))
+    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, rooms.access.decider.decide))
     app.state.messaging = messaging
     app.state.media = media
     app.state.enrollment = _enrollment(rooms, on_authorities)
@@ -171,7 +172,7 @@ def build_console_app(
     app.router.routes.append(ConsoleRoute())
     app.add_middleware(
         BodyLimit,
-        limits={"/api/v1/releases": _MAX_IMAGE_BYTES, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
+        limits={**updates_http.BODY_LIMITS, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
     )
     app.add_middleware(SecurityHeaders, policy=_PAGE_POLICY)
     return app

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fleetward.base.clock import Clock
-from fleetward.base.config import ServerConfig, load_config, render_config
+from fleetward.base.config import ServerConfig, load_config, parse_config, render_config
 from fleetward.base.db import Database
-from fleetward.base.errors import ConfigError, ConflictError, KeyUnavailableError
+from fleetward.base.errors import ConfigError, ConflictError, CorruptDataError, KeyUnavailableError
 from fleetward.base.events import emit
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import new_token
@@ -64,6 +64,7 @@ def initialise(
     Raises:
         ConfigError: unreadable or short passphrase; settings that do not parse.
         ConflictError: the folder belongs to another trust domain.
+        CorruptDataError: the database of an existing platform has gone.
         NewerDataError: a later release wrote the folder.
     """
     was_new = not folder.version.exists()
@@ -82,8 +83,13 @@ def initialise(
         create_update_repository(
             folder.path, open_blobs(blobs_url(folder, config)), passphrase=passphrase, now=clock.now()
         )
-        ensure_admin_token(folder.admin_token)
-    ensure_sealer(folder.keys)  # folders of earlier releases lack it
+    elif not config.database and not folder.database.exists():
+        raise CorruptDataError(
+            f"{folder.database}: expected the database of this platform, found none",
+            hint="Restore the last backup: without it every device and every revocation would be unknown.",
+        )
+    ensure_admin_token(folder.admin_token)
+    ensure_sealer(folder.keys)
     tell("Bringing the database to this release's schema")
     _prepare_database(folder, config, clock, is_first=not is_complete)
     if not is_complete:
@@ -107,7 +113,9 @@ def load_notary(folder: DataFolder, config: ServerConfig) -> LogNotary:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
-        raise KeyUnavailableError(f"{path}: expected the audit log's key, found it unreadable") from error
+        raise KeyUnavailableError(
+            f"{path}: expected the audit log's key, found it unreadable", hint="Restore it from a backup."
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnavailableError(f"{path}: expected an Ed25519 key, found another kind")
     return LogNotary(key, f"{config.trust_domain}/audit")
@@ -127,7 +135,9 @@ def adopt_log(folder: DataFolder, db: Database, notary: LogNotary) -> None:
 
 def _ensure_config(folder: DataFolder, wanted: ServerConfig) -> ServerConfig:
     if not folder.config.exists():
-        write_secret(folder.config, render_config(wanted))
+        content = render_config(wanted)
+        parse_config(content, source="settings")  # wrong ones would lock the folder's owner out of it
+        write_secret(folder.config, content)
     config = load_config(folder)
     if wanted.trust_domain and config.trust_domain != wanted.trust_domain:
         raise ConflictError(

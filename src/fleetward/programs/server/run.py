@@ -39,7 +39,7 @@ from fleetward.outside.nats.connection import NatsAddress
 from fleetward.outside.nats.credentials import ensure_nats_keys
 from fleetward.outside.nats.ingest import UNPROMISED_HEADERS
 from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, start_messaging
-from fleetward.programs.server.access import build_access, show_setup_link
+from fleetward.programs.server.access import show_setup_link
 from fleetward.programs.server.build import (
     Rooms,
     build_console_app,
@@ -164,9 +164,8 @@ async def _listen(stack: AsyncExitStack, rooms: Rooms, messaging: Messaging) -> 
         add_authorities(devices_tls, found)
 
     media = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
-    access = build_access(rooms.folder, rooms.config, rooms.addresses.console, rooms.clock)
-    show_setup_link(rooms.db, access)
-    console = build_console_app(rooms, access, messaging_context(messaging.archive), media, on_authorities)
+    show_setup_link(rooms.db, rooms.access)
+    console = build_console_app(rooms, messaging_context(messaging.archive), media, on_authorities)
     devices = build_devices_app(rooms, media)
     throttle = RefusalThrottle()
     for name, app, port, context in (

@@ -352,15 +352,15 @@ class TlsRefusals:
 
     def __call__(self, refusal: TlsRefusal) -> None:
         key = ("tls.refused", self._listener, refusal.address, refusal.reason)
-        repeated = self._throttle.admit(key, time.monotonic())
-        if repeated is not None and self._room.acquire(blocking=False):
-            self._writer.submit(self._write, refusal, repeated)
+        repeats = self._throttle.admit(key, time.monotonic())
+        if repeats is not None and self._room.acquire(blocking=False):
+            self._writer.submit(self._write, refusal, repeats)
 
     def close(self) -> None:
         """Write what is waiting, then stop."""
         self._writer.shutdown()
 
-    def _write(self, refusal: TlsRefusal, repeated: int) -> None:
+    def _write(self, refusal: TlsRefusal, repeats: int) -> None:
         try:
             with self._db.write("system:tls") as tx:
                 emit(
@@ -371,7 +371,7 @@ class TlsRefusals:
                     reason=refusal.reason,
                     address=refusal.address,
                     listener=self._listener,
-                    repeated=repeated,
+                    repeats=repeats,
                 )
         except FleetwardError as error:
             log.warning("tls_refusal_not_recorded", reason=refusal.reason, error=error.code)

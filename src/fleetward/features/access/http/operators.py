@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from fleetward.base.clock import render_time
 from fleetward.base.web import Db, Principal, requires
@@ -25,6 +25,8 @@ class GrantBody(BaseModel):
 
 
 class ReasonBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     reason: Annotated[str, Field(max_length=200)] = ""
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from fleetward.base.clock import render_time
 from fleetward.base.db import Database
@@ -52,6 +52,8 @@ class RecoveryBody(BaseModel):
 
 class DeviceCodeBody(BaseModel):
     """What the program that signs in calls itself."""
+
+    model_config = ConfigDict(extra="forbid")
 
     client: Annotated[str, Field(max_length=100)] = "fleetward"
 

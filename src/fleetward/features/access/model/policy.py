@@ -13,7 +13,7 @@ from cedarpy import Entities, PolicySet, is_authorized_batch
 
 from fleetward.base.errors import CorruptDataError, ForbiddenError
 from fleetward.features.access.model.identity import Grant, Identity
-from fleetward.features.access.model.permissions import CATALOGUE, Reach
+from fleetward.features.access.model.permissions import CATALOGUE
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
 
 # Ids of policies that other code reads; the rest of a decision is the policies' own business.
@@ -114,11 +114,6 @@ class Policies:
             for one in questions
         ]
         return [_read(found) for found in is_authorized_batch(requests, self._policies, entities)]
-
-
-def reach_of(permission: str) -> Reach:
-    """Return how far a permission reaches. Raises KeyError for one outside the catalogue."""
-    return CATALOGUE[permission].reach
 
 
 def weakest_grant(grants: Iterable[Grant], answer: Answer, group: str | None) -> Grant | None:

@@ -20,7 +20,7 @@ class Session:
 
     Attributes:
         mfa_at: when two factors were last given; None in a session that has not seen both.
-        restricted: opened by a recovery code: may only register a factor.
+        restricted: opened by one factor alone (a recovery code, a provider): may only renew or give factors.
     """
 
     id: str

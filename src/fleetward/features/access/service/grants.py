@@ -54,6 +54,15 @@ def remove(tx: Tx, grant_id: str) -> Grant:
     return grant
 
 
+def is_last_administrator(tx: Tx, grant: Grant) -> bool:
+    """Whether removing this grant would leave nobody who is administrator of all groups."""
+    active = {one.name for one in store.operators.list_all(tx) if one.state is OperatorState.ACTIVE}
+    return (grant.role, grant.group) == (Role.ADMINISTRATOR, ALL_GROUPS) and not any(
+        (one.role, one.group) == (grant.role, grant.group) and one.operator in active - {grant.operator}
+        for one in store.grants.list_grants(tx)
+    )
+
+
 def check_administrator_remains(tx: Tx) -> None:
     """Pass when somebody active is administrator of all groups.
 

@@ -37,5 +37,8 @@ def read_admin_token(path: Path) -> str:
             hint=f"chmod 600 {path}",
         )
     if len(text) < _MIN_TOKEN_CHARS:
-        raise ConfigError(f"{path}: expected a random token, found {len(text)} characters")
+        raise ConfigError(
+            f"{path}: expected a random token, found {len(text)} characters",
+            hint="Remove it: the next 'fleetward init' or 'up' makes another.",
+        )
     return text

@@ -146,7 +146,15 @@ def _follow_groups(tx: Tx, operator: str, given: Iterable[tuple[Role, str]]) -> 
     wanted = set(given)
     held = grants.list_grants(tx, operator)
     for grant in held:
-        if grant.given_by == GIVEN_BY and (grant.role, grant.group) not in wanted:
-            grants.remove(tx, grant.id)
+        if grant.given_by != GIVEN_BY or (grant.role, grant.group) in wanted:
+            continue
+        if grants.is_last_administrator(tx, grant):
+            emit(
+                tx, "access.last_administrator_kept",
+                f"{operator} stays administrator, against the provider: nobody else is.",
+                severity=Severity.WARNING, operator=operator,
+            )  # fmt: skip
+            continue
+        grants.remove(tx, grant.id)
     for role, group in sorted(wanted - {(grant.role, grant.group) for grant in held}):
         grants.give(tx, operator, role, group)

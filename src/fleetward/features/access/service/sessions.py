@@ -1,6 +1,6 @@
 """Opens, rotates and ends sessions. The secret of one exists only in its cookie; here is its hash."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fleetward.base.db import Tx
@@ -9,6 +9,7 @@ from fleetward.base.events import Severity, emit
 from fleetward.base.ids import new_id
 from fleetward.features.access import store
 from fleetward.features.access.context import AccessContext, Client
+from fleetward.features.access.model.identity import actor_of
 from fleetward.features.access.model.secrets import hash_secret, new_secret
 from fleetward.features.access.model.sessions import RESTRICTED_LIFETIME, Method, Session
 from fleetward.features.audit import service as audit
@@ -33,6 +34,7 @@ def open_session(
     restricted: bool = False,
 ) -> Opened:
     """Open a session with a secret of its own: what the browser carried before does not matter."""
+    tx = replace(tx, actor=actor_of(operator))
     secret = new_secret()
     lifetime = RESTRICTED_LIFETIME if restricted else ctx.absolute
     session = Session(

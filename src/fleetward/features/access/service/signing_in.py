@@ -1,5 +1,6 @@
 """How operators prove themselves. Refused sign-ins are counted, told and all look the same from outside."""
 
+from dataclasses import replace
 from typing import Any
 
 from fleetward.base.db import Database
@@ -90,7 +91,12 @@ def sign_in_with_recovery_code(
             throttling.give_back(tx, name, client.address)
             opened = sessions.open_session(tx, ctx, name, "recovery", client, has_mfa=False, restricted=True)
             told = f"{name} signed in by a recovery code from {client.address}."
-            audit.append(tx, "access.recovery_code_used", f"operator:{name}", address=client.address)
+            audit.append(
+                replace(tx, actor=actor_of(name)),
+                "access.recovery_code_used",
+                f"operator:{name}",
+                address=client.address,
+            )
             emit(
                 tx, "access.recovery_code_used", told, severity=Severity.CRITICAL, operator=name,
                 address=client.address,

@@ -1,6 +1,6 @@
 """Tokens: made, listed, revoked. The secret is returned once and kept as a hash."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +9,7 @@ from fleetward.base.errors import ConflictError, NotFoundError
 from fleetward.base.events import Severity, emit
 from fleetward.base.ids import new_id
 from fleetward.features.access import store
+from fleetward.features.access.model.identity import actor_of
 from fleetward.features.access.model.secrets import (
     API_TOKEN_PREFIX,
     CLI_TOKEN_PREFIX,
@@ -50,6 +51,7 @@ def create(tx: Tx, operator: str, name: str, scopes: frozenset[str], lifetime: t
 
 def create_for_cli(tx: Tx, operator: str, client: str) -> NewToken:
     """Make the token of a command line that was approved: twelve hours, not limited to scopes."""
+    tx = replace(tx, actor=actor_of(operator))
     expires_at = tx.now + CLI_LIFETIME
     token = Token(new_id("tok"), operator, "cli", client[:64], None, tx.now, expires_at, None, None)
     return _insert(tx, token, CLI_TOKEN_PREFIX)

@@ -18,14 +18,14 @@ def record_refusal(
     said_id: str,
     address: str,
     lane: str,
-    repeated: int,
+    repeats: int,
 ) -> None:
     """Tell that an enrollment was refused.
 
     Args:
         device_id: whom it concerns, when that is a registered device.
         said_id: the name the stranger gave, "" for none.
-        repeated: how many equal refusals were held back since the last one told.
+        repeats: how many equal refusals were held back since the last one told.
     """
     subject = f"device {device_id}" if device_id else "an unknown device"
     emit(
@@ -39,5 +39,5 @@ def record_refusal(
         lane=lane,
         address=address,
         said_id=said_id[:64],
-        repeated=repeated,
+        repeats=repeats,
     )

@@ -70,17 +70,15 @@ def require_session(
 
 
 def _record_of(tx: Tx, device: Device, model: Model, version: int) -> AdmissionRecord:
-    appraisal = attestation.find_appraisal(tx, device.id)
-    certificates = pki.list_certificates(tx, device.id)
+    requires_appraisal = model.attestation is AttestationPolicy.REQUIRED
+    appraisal = attestation.find_appraisal(tx, device.id) if requires_appraisal else None
     return AdmissionRecord(
         device=device.id,
         version=version,
         state=device.state,
-        requires_appraisal=model.attestation is AttestationPolicy.REQUIRED,
+        requires_appraisal=requires_appraisal,
         is_appraisal_good=appraisal is not None and appraisal.good,
         appraisal_expires_at=None if appraisal is None else appraisal.expires_at,
-        live_serials=frozenset(
-            f"{one.serial:x}" for one in certificates if one.revoked_at is None and one.not_after > tx.now
-        ),
+        live_serials=frozenset(f"{serial:x}" for serial in pki.list_live_serials(tx, device.id)),
         revoked_serials=frozenset(f"{serial:x}" for serial in pki.list_revoked_serials(tx, device.id)),
     )
