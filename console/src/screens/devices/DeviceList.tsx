@@ -1,8 +1,9 @@
 /** 100,000 rows: only those on the screen exist, and only their pages are asked for. */
 
+import { useMediaQuery } from "@mantine/hooks";
 import { useQueries } from "@tanstack/react-query";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type Dispatch, type KeyboardEvent, type SetStateAction, useCallback, useRef, useState } from "react";
+import { type Dispatch, type KeyboardEvent, type SetStateAction, useCallback, useEffect, useRef, useState } from "react";
 
 import { type DeviceFilter, devicePageQuery, PAGE_ROWS } from "../../api/queries";
 import type { Device } from "../../api/types";
@@ -36,7 +37,7 @@ export function DeviceList({ filter, sort, total, selection, onSelect, onSort }:
   const [active, setActive] = useState(0);
   // Whether the active row is to have the focus: one jumped to may not be loaded yet, and takes it when it is.
   const [holdsFocus, setHoldsFocus] = useState(false);
-  const isNarrow = matchMedia("(max-width: 860px)").matches;
+  const isNarrow = useMediaQuery("(max-width: 860px)");
   // eslint-disable-next-line react-hooks/incompatible-library -- no compiler memoizes this component
   const rows = useVirtualizer({
     count: total,
@@ -44,6 +45,7 @@ export function DeviceList({ filter, sort, total, selection, onSelect, onSort }:
     estimateSize: () => (isNarrow ? NARROW_ROW_PX : ROW_PX),
     overscan: 8,
   });
+  useEffect(() => rows.measure(), [rows, isNarrow]);
   const shown = rows.getVirtualItems();
   const { find, error } = usePages(filter, sort, shown[0]?.index ?? 0, shown.at(-1)?.index ?? 0);
 

@@ -41,12 +41,14 @@ function Item({ item }: { item: Card["items"][number] }) {
   const { event } = item;
   return (
     <li>
-      {item.href ? <Link to={item.href}>{item.label}</Link> : <span>{item.label}</span>}
-      {item.at !== null && (
-        <span className="soft small">
-          <Ago at={item.at} />
-        </span>
-      )}
+      <span>
+        {item.href ? <Link to={item.href}>{item.label}</Link> : item.label}{" "}
+        {item.at !== null && (
+          <span className="soft small">
+            <Ago at={item.at} />
+          </span>
+        )}
+      </span>
       {event !== null && mayAcknowledge && (
         <button
           type="button"
