@@ -96,6 +96,8 @@ def _answer(request: Request, file: _File) -> Response:
 def _read_files(folder: Traversable, prefix: str = "") -> list[tuple[str, _File]]:
     found: list[tuple[str, _File]] = []
     for entry in folder.iterdir():
+        if entry.name.startswith("."):  # how ./dev knows whether to build anew
+            continue
         name = f"{prefix}{entry.name}"
         if entry.is_dir():
             found += _read_files(entry, f"{name}/")
