@@ -67,7 +67,7 @@ function judgeAppraisal(latest: Appraisal | undefined, now: Date): Gate {
   if (until <= now) {
     return { name, isOpen: false, finding: `It ended ${renderRelative(until, now)}.`, fix: "Have it attest now." };
   }
-  return { name, isOpen: true, finding: `Good; holds until ${renderRelative(until, now)}.`, fix: null };
+  return { name, isOpen: true, finding: `Good; it ends ${renderRelative(until, now)}.`, fix: null };
 }
 
 function judgeLife(device: Device): Gate {
