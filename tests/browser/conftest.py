@@ -1,6 +1,7 @@
 """One platform, one browser and a few operators for all tests of the console."""
 
 from collections.abc import Iterator
+from importlib.resources import files
 
 import pytest
 
@@ -13,6 +14,8 @@ from support.platform import running_platform
 @pytest.fixture(scope="session")
 def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
     """A platform with a model, a device that has sent something, and a published release; no operator yet."""
+    if not (files("fleetward.programs.server") / "console" / "index.html").is_file():
+        pytest.skip("the console is not built: ./dev console")
     folder = tmp_path_factory.mktemp("harbour")
     with running_platform(folder) as platform, chromium() as browser:
         platform.api.post("/models", {"id": "buoy", "attestation": "none"})
