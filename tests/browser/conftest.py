@@ -1,4 +1,8 @@
-"""One platform, one browser and a few operators for all tests of the console."""
+"""One platform, one browser and a few operators for the tests of a file.
+
+Not of the whole run: Playwright's synchronous interface keeps its event loop as long as it lives, and others
+in the same process have loops of their own.
+"""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -11,7 +15,7 @@ from support.harbour import Harbour, Invited, accepted, invite, publish
 from support.platform import running_platform
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
     """A platform with a model, a device that has sent something, and a published release; no operator yet."""
     if not (files("fleetward.programs.server") / "console" / "index.html").is_file():
@@ -24,7 +28,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
         yield Harbour(platform, browser, folder, enroll(platform, "buoy-1", "buoy", folder))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ada(harbour: Harbour) -> Iterator[Person]:
     """The first operator: through the setup link, with a passkey, as people do it."""
     with person(harbour.browser, harbour.platform) as found:
@@ -42,21 +46,21 @@ def ada(harbour: Harbour) -> Iterator[Person]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bo(harbour: Harbour, ada: Person) -> Iterator[Invited]:
     """A release manager who signs in with password and code."""
     with accepted(harbour, "bo", invite(ada, "bo", "release-manager")) as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cy(harbour: Harbour, ada: Person) -> Iterator[Invited]:
     """A security officer who signs in with password and code."""
     with accepted(harbour, "cy", invite(ada, "cy", "security-officer")) as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vi(harbour: Harbour, ada: Person) -> Iterator[Invited]:
     """A viewer."""
     with accepted(harbour, "vi", invite(ada, "vi", "viewer")) as found:

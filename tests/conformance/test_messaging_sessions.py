@@ -244,7 +244,7 @@ def test_legacy_tls_is_refused_and_told(rig: Rig, version: str) -> None:
         input=b"", capture_output=True, timeout=20, check=False,
     )  # fmt: skip
     assert answer.returncode != 0
-    wait_for(lambda: tls_refusals(rig, "legacy_tls_version"))
+    wait_for(lambda: tls_refusals(rig, "legacy_tls"))
 
 
 def test_plaintext_is_refused_and_told(rig: Rig) -> None:

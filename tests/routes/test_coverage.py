@@ -37,6 +37,8 @@ PAGES = {
     "GET /pki/ocsp/{encoded:path}",
     "GET /static/media/{name}",
     "GET /watch/{device_id}",
+    "GET /{path:path}",
+    "HEAD /{path:path}",
 }
 DEVICES = {
     "GET /.well-known/est/cacerts": PUBLIC,
@@ -303,10 +305,10 @@ def test_a_ticket_nobody_gave_opens_no_view(apps: RealApps) -> None:
     assert sent[-1]["code"] == 4403
 
 
-@pytest.mark.parametrize("app", ["console", "devices"])
-def test_what_is_not_there_is_a_problem_document(apps: RealApps, app: str) -> None:
+@pytest.mark.parametrize(("app", "path"), [("console", "/api/v1/nothing"), ("devices", "/nothing/here")])
+def test_what_is_not_there_is_a_problem_document(apps: RealApps, app: str, path: str) -> None:
     client = AsgiClient(getattr(apps, app))
-    assert_problem(client.get("/nothing/here"), 404, "not_found")
+    assert_problem(client.get(path), 404, "not_found")
     assert_problem(client.request("PATCH", "/pki/ocsp"), 405, "method_not_allowed")
 
 

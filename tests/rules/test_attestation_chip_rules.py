@@ -168,6 +168,15 @@ def test_what_is_no_certificate_is_refused(found: list[bytes]) -> None:
 GOOD = chain(ek_extensions(EK))
 
 
+def test_a_signature_with_unused_bits_is_refused() -> None:
+    """Half of all signatures end in a bit that may be called unused, and still verify."""
+    for _ in range(8):
+        leaf, authority = chain(ek_extensions(EK))
+        at = len(leaf) - len(x509.load_der_x509_certificate(leaf).signature) - 1
+        with pytest.raises(ChipRefusedError):
+            verify_ek_chain([leaf[:at] + b"\x01" + leaf[at + 1 :], authority], [ROOT.certificate], NOW)
+
+
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(GOOD[0]) - 1), st.integers(1, 255))

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fleetward.base.errors import InvalidInputError, TooLargeError
+from fleetward.wire.der import ends_whole
 
 PATH = "/.well-known/est"
 CSR_TYPE = "application/pkcs10"
@@ -64,8 +65,7 @@ def parse_csr_der(der: bytes) -> x509.CertificateSigningRequest:
         is_signed = csr.is_signature_valid
         # Extensions parse lazily: a malformed one shows here, not in the middle of a decision.
         tuple(csr.extensions)
-        # The signature ends the request; DER gives its bit string no unused bits, which parsers let pass.
-        is_der = der[-len(csr.signature) - 1] == 0
+        is_der = ends_whole(der, csr.signature)
     except _MALFORMED as error:
         if _NULL_PARAMETERS.search(der):
             raise InvalidInputError(

@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleetward.base.errors import InvalidInputError, UnauthenticatedError
 from fleetward.base.ids import parse_device_id
+from fleetward.wire.der import ends_whole
 
 MAX_CERTIFICATE_BYTES = 16 * 1024
 # What cryptography raises for bytes that are not what they claim to be.
@@ -193,8 +194,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
         tuple(certificate.extensions)
     except MALFORMED as error:
         raise _refused("certificate_malformed", "X.509, found something else") from error
-    # The signature ends the certificate; DER gives its bit string no unused bits, which parsers let pass.
-    if der[-len(certificate.signature) - 1] != 0:
+    if not ends_whole(der, certificate.signature):
         raise _refused("certificate_malformed", "X.509 in DER, found another encoding")
     return certificate
 

@@ -175,6 +175,7 @@ def _stopped_folder(ctx: click.Context, *, offline: bool) -> DataFolder | None:
     if data is None or ctx.find_root().obj["server"]:
         return None
     folder = DataFolder(data)
+    folder.check()
     return folder if offline or not folder.ready.exists() else None
 
 

@@ -22,6 +22,7 @@ from cryptography.x509.verification import (
 from fleetward.base.errors import ForbiddenError
 from fleetward.features.pki.model import MALFORMED
 from fleetward.wire import tpm
+from fleetward.wire.der import ends_whole
 
 SECRET_BYTES = 32
 CHALLENGE_LIFETIME = timedelta(minutes=5)
@@ -152,9 +153,13 @@ def _load_certificate(der: bytes) -> x509.Certificate:
     if len(der) > _MAX_EK_BYTES:
         raise _refused("ek_malformed", f"at most {_MAX_EK_BYTES} bytes, found {len(der)}")
     try:
-        return x509.load_der_x509_certificate(der)
+        certificate = x509.load_der_x509_certificate(der)
+        is_der = ends_whole(der, certificate.signature)
     except MALFORMED as error:
         raise _refused("ek_malformed", "X.509, found something else") from error
+    if not is_der:
+        raise _refused("ek_malformed", "X.509 in DER, found another encoding")
+    return certificate
 
 
 def _make_verifier(roots: list[x509.Certificate], now: datetime) -> ClientVerifier:
