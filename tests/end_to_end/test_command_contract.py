@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleetward.wire import est
+from support import tpm_vendor
 from support.authority import Authority, make_certificate
 from support.enrollment import Keypair
 from support.platform import Platform, running_platform
@@ -319,3 +320,29 @@ def enroll(platform: Platform, device: str, claim: str, key: Keypair) -> list[x5
         check=True, input=body, capture_output=True, timeout=30,
     )  # fmt: skip
     return est.parse_certificates(answer.stdout)
+
+
+def test_vendors_and_references_are_managed_by_command(platform: Platform, tmp_path: Path) -> None:
+    vendor = tpm_vendor.Authority("A vendor of chips")
+    pem = tmp_path / "vendor.pem"
+    pem.write_bytes(vendor.pem)
+    assert platform.run_json("attestation", "vendor", "trust", str(pem)) == {"added": 1}
+    (listed,) = platform.run_json("attestation", "vendor", "list")
+    assert "A vendor of chips" in listed["subject"]
+    assert platform.run_json("attestation", "vendor", "withdraw", listed["fingerprint"]) == []
+    digest = "d" * 64
+    platform.run("attestation", "reference", "add", "meter", digest, "--version", "2", "--json")
+    references = platform.run_json("attestation", "reference", "list", "meter")
+    assert ("boot_stage", digest, "2") in {(one["kind"], one["digest"], one["version"]) for one in references}
+    platform.run("attestation", "reference", "withdraw", "meter", digest)
+    refused = platform.run("attestation", "vendor", "withdraw", "x/../y", check=False)
+    assert refused.returncode == 1
+    assert "64 digits" in refused.stderr
+
+
+def test_the_audit_log_is_exported_to_a_pipe(platform: Platform, tmp_path: Path) -> None:
+    exported = platform.run("audit", "export", "--json").stdout
+    kept = tmp_path / "log.jsonl"
+    kept.write_text(exported)
+    verified = json.loads(fleetward_cli("audit", "verify", "--file", str(kept), "--json").stdout)
+    assert verified["entries"] == len(exported.splitlines()) - 1

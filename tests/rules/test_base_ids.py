@@ -58,3 +58,9 @@ def test_times_read_back() -> None:
 def test_times_without_an_offset_are_refused(bad: str) -> None:
     with pytest.raises(InvalidInputError):
         parse_time(bad)
+
+
+@pytest.mark.parametrize("word", ["counts", "bulk", "import"])
+def test_a_word_of_the_api_is_no_device(word: str) -> None:
+    with pytest.raises(InvalidInputError, match="a word of the API"):
+        parse_device_id(word)

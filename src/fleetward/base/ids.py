@@ -14,6 +14,8 @@ MAX_ID_CHARS = 64
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)")
+# They stand where a device's id may: /devices/counts.
+_API_WORDS = frozenset({"bulk", "counts", "import"})
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -34,7 +36,9 @@ def parse_id(text: str, *, what: str) -> str:
 
 
 def parse_device_id(text: str) -> str:
-    """Return a valid device id. Raises InvalidInputError as `parse_id` does."""
+    """Return a valid device id. Raises InvalidInputError as `parse_id` does, and for an API's word."""
+    if text in _API_WORDS:
+        raise InvalidInputError(f"device id: expected a name of its own, found {text!r}, a word of the API")
     return parse_id(text, what="device")
 
 

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,25 @@ def search(ctx: click.Context, /, *, as_json: bool, limit: int | None, **filters
 
 
 @audit.command()
-@click.argument("file", type=_OUT)
+@click.argument("file", type=_OUT, required=False)
+@json_option
 @click.pass_context
-def export(ctx: click.Context, file: Path) -> None:
-    """Write the whole log to FILE as JSON lines: first what was signed, then the entries."""
+def export(ctx: click.Context, file: Path | None, as_json: bool) -> None:
+    """Write the whole log as JSON lines: first what was signed, then the entries. Without FILE, print it."""
     api = connect(ctx)
     log = _read_log(api)
+    size = log["head"]["size"]
+    lines = (json.dumps(one) for one in chain([log], islice(_entries(api), size)))
+    if file is None:
+        for line in lines:
+            click.echo(line)
+        return
     with file.open("w") as out:
-        out.write(json.dumps(log) + "\n")
-        for entry in islice(_entries(api), log["head"]["size"]):
-            out.write(json.dumps(entry) + "\n")
-    click.echo(f"Wrote {file}. Verify it anywhere: fleetward audit verify --file {file}")
+        out.writelines(f"{line}\n" for line in lines)
+    if as_json:
+        print_json({"file": str(file), "entries": size})
+    else:
+        click.echo(f"Wrote {file}. Verify it anywhere: fleetward audit verify --file {file}")
 
 
 @audit.command()

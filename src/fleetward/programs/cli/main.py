@@ -26,6 +26,10 @@ _COMMANDS = {
     "cluster": ("fleetward.programs.server.cluster:cluster", "The message cluster that outgrows one server."),
     "model": ("fleetward.programs.cli.model:model", "Products and what their devices must fulfil."),
     "device": ("fleetward.programs.cli.device:device", "Devices: add, watch, command, quarantine, revoke."),
+    "attestation": (
+        "fleetward.programs.cli.attestation:attestation",
+        "Whose chips are trusted, and what devices may measure.",
+    ),
     "factory": ("fleetward.programs.cli.factory:factory", "What happens at manufacturing."),
     "release": ("fleetward.programs.cli.release:release", "Signed firmware releases."),
     "review": ("fleetward.programs.cli.review:review", "Access reviews: is every right still needed?"),

@@ -80,7 +80,7 @@ def reject(ctx: click.Context, model: str, version: str, reason: str, as_json: b
 @json_option
 @click.pass_context
 def withdraw(ctx: click.Context, model: str, version: str, reason: str, as_json: bool) -> None:
-    """Offer a published release to no device any more; those that run it fail their next appraisal."""
+    """Offer a published release to no device any more; those that run it stay on it."""
     body = {"reason": reason}
     _show_judged(connect(ctx).post(f"/releases/{model}/{version}/withdraw", body), as_json=as_json)
 
