@@ -2,50 +2,19 @@
 
 import json
 import os
-import re
-import ssl
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from support.authenticator import SoftAuthenticator
 from support.platform import Platform, running_platform
 from support.updates import SBOM
-
-
-@dataclass
-class Person:
-    """A browser at the console's address, with its authenticator."""
-
-    platform: Platform
-    http: httpx.Client
-    authenticator: SoftAuthenticator
-    csrf: str = ""
-
-    def post(self, path: str, body: object = None, status: int = 200) -> Any:
-        headers = {"Origin": self.platform.ready["console"], "X-Fleetward-CSRF": self.csrf}
-        answer = self.http.post(f"/api/v1{path}", json=body, headers=headers)
-        assert answer.status_code == status, answer.text
-        found = answer.json() if answer.content else {}
-        self.csrf = found.get("csrf", self.csrf) if isinstance(found, dict) else self.csrf
-        return found
-
-    def accept(self, link: str, name: str = "") -> Any:
-        """Follow a setup link or invitation to a passkey; return what was shown once."""
-        page, _, token = link.partition("#")
-        kind = "/setup" if page.endswith("/setup") else "/signin/invitation"
-        who = {"token": token, "name": name} if name else {"token": token}
-        offer = self.post(f"{kind}/begin", who)
-        passkey = self.authenticator.create(offer["webauthn"])
-        return self.post(f"{kind}/finish", {**who, "passkey": passkey}, 201)
+from support.visitors import Person, person
 
 
 @dataclass
@@ -90,15 +59,6 @@ class CommandLine:
         return json.loads(out)
 
 
-@contextmanager
-def person(platform: Platform) -> Iterator[Person]:
-    """Yield a person's browser, signed in to nothing yet."""
-    console = platform.ready["console"]
-    context = ssl.create_default_context(cafile=str(platform.ca_file))
-    with httpx.Client(base_url=console, verify=context) as http:
-        yield Person(platform, http, SoftAuthenticator(console))
-
-
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with running_platform(tmp_path_factory.mktemp("access")) as running:
@@ -108,9 +68,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.fixture(scope="module")
 def ada(platform: Platform) -> Iterator[Person]:
     with person(platform) as found:
-        link = re.search(r"https://\S+/setup#\S+", platform.log.read_text())
-        assert link is not None, platform.log.read_text()
-        assert len(found.accept(link[0], "ada")["recovery_codes"]) == 10
+        assert len(found.set_up("ada")["recovery_codes"]) == 10
         yield found
 
 

@@ -5,8 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleetward.base.errors import ConflictError
 from fleetward.programs.simulator.attacks.catalogue import ATTACKS
+from fleetward.programs.simulator.attacks.stock import PLAIN
+from fleetward.programs.simulator.demo import make_place, publish
 from support.platform import Platform, running_platform
+from support.visitors import person
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,17 @@ def test_an_unknown_attack_is_named_with_those_there_are(platform: Platform) -> 
     done = platform.run("demo", "attack", "nonsense", check=False)
     assert done.returncode == 1
     assert "tampered-slot" in done.stderr
+
+
+def test_attacks_can_be_played_once_there_are_operators(platform: Platform) -> None:
+    """Their firmware was published while one person could; what is new waits for two, and they say so."""
+    with person(platform) as ada:
+        ada.set_up("ada")
+    for name in ("tampered-slot", "rolled-back-metadata"):
+        done = platform.run("demo", "attack", name, "--json", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with pytest.raises(ConflictError, match="found it pending"):
+        publish(make_place(platform.data, "stock", PLAIN), "9.9.9")
 
 
 def test_the_audit_log_still_holds(platform: Platform) -> None:

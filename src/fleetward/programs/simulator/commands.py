@@ -26,9 +26,10 @@ def demo() -> None:
 @click.pass_context
 def camera(ctx: click.Context, data: Path | None, as_json: bool) -> None:
     """Play the life of a smart camera on the running platform, then keep it running."""
-    from fleetward.programs.simulator.demo import run_camera  # noqa: PLC0415 - attack need not load it
+    from fleetward.programs.simulator.attacks.stock import prepare_stock  # noqa: PLC0415 - attack loads others
+    from fleetward.programs.simulator.demo import run_camera  # noqa: PLC0415 - as above
 
-    sys.exit(run_camera(_folder(ctx, data), as_json=as_json))
+    sys.exit(run_camera(_folder(ctx, data), as_json=as_json, prepare_attacks=prepare_stock))
 
 
 @demo.command()

@@ -25,7 +25,7 @@ from fleetward.base.agent_config import (
     render_agent_config,
 )
 from fleetward.base.clock import SystemClock, render_time
-from fleetward.base.errors import UnavailableError
+from fleetward.base.errors import ConflictError, UnavailableError
 from fleetward.base.files import write_secret
 from fleetward.outside.http.platform import Api, find_platform
 from fleetward.outside.slots.folder import prepare_slot
@@ -71,8 +71,11 @@ def has_chips() -> bool:
     return is_chip_available()
 
 
-def run_camera(data: Path, *, as_json: bool) -> int:
+def run_camera(data: Path, *, as_json: bool, prepare_attacks: Callable[[Path], None]) -> int:
     """Play the camera's life, then keep it running until a signal; return the exit code.
+
+    Args:
+        prepare_attacks: publishes what the attacks need, while one person still may.
 
     Raises:
         UnavailableError: no platform runs from `data`, or a step did not come about.
@@ -86,6 +89,10 @@ def run_camera(data: Path, *, as_json: bool) -> int:
         place = make_place(data, DEVICE, "camera" if is_tpm else "camera-software")
         _introduce(narrator, is_tpm=is_tpm)
         chip = _make_device(stack, narrator, place, is_tpm=is_tpm)
+        try:
+            prepare_attacks(data)
+        except ConflictError as error:
+            narrator.say(f"   Attacks on firmware must wait: {error}")
         machine = Machine(place.config_file, chip=chip, log=place.folder / "device.log")
         stack.callback(machine.stop)
         _live(narrator, place, machine, is_tpm=is_tpm)
@@ -156,11 +163,14 @@ def write_config(place: Place, keys: Keys) -> None:
 
 
 def publish(place: Place, version: str, *, is_healthy: bool = True) -> dict[str, Any]:
-    """Publish the demo firmware in `version`, once."""
+    """Publish the demo firmware in `version`, once.
+
+    Raises:
+        ConflictError: the platform has operators, and two of them have not approved it.
+    """
     known = {release["version"] for release in place.api.get("/releases", model=place.model)}
     if version in known:
-        found: dict[str, Any] = place.api.get(f"/releases/{place.model}/{version}")
-        return found
+        return _check_published(place, place.api.get(f"/releases/{place.model}/{version}"))
     image, sbom = build_firmware(version, is_healthy=is_healthy), build_sbom(version)
     fields = {
         "model": place.model,
@@ -168,8 +178,17 @@ def publish(place: Place, version: str, *, is_healthy: bool = True) -> dict[str,
         "sbom": ("sbom.json", sbom, "application/vnd.cyclonedx+json"),
         "image": ("camera.pyz", image, "application/octet-stream"),
     }
-    published: dict[str, Any] = place.api.post_multipart("/releases", fields)
-    return published
+    return _check_published(place, place.api.post_multipart("/releases", fields))
+
+
+def _check_published(place: Place, release: dict[str, Any]) -> dict[str, Any]:
+    if release["state"] != "published":
+        version = release["version"]
+        raise ConflictError(
+            f"release {version} of {place.model}: expected it published, found it {release['state']}",
+            hint=f"Two operators approve it: fleetward release approve {place.model} {version}",
+        )
+    return release
 
 
 def wait_for_event(place: Place, since: datetime, kind: str, **details: object) -> dict[str, Any]:

@@ -28,6 +28,14 @@ from fleetward.features.pki.profiles import sign_server
 from fleetward.outside.http.device import DeviceHttp
 from fleetward.outside.keys.software import SoftwareKeyStore
 from fleetward.outside.tls.client import TlsIdentity
+from fleetward.programs.simulator.attacks.stock import (
+    PLAIN,
+    ROLLED_BACK,
+    WITH_CHIP,
+    fetch_metadata,
+    prepare_stock,
+    read_yesterday,
+)
 from fleetward.programs.simulator.attacks.target import Outcome, Target, Trace
 from fleetward.programs.simulator.chip import Chip, ChipMaker
 from fleetward.programs.simulator.demo import (
@@ -37,20 +45,17 @@ from fleetward.programs.simulator.demo import (
     has_chips,
     make_place,
     provision,
-    publish,
     wait_for_event,
     wait_until,
 )
 from fleetward.programs.simulator.machine import Machine
 from fleetward.wire import update_paths
 
-_MAX_BYTES = 1024 * 1024
-
 
 def tampered_slot(target: Target) -> Outcome:
     """Change the image in a camera's active slot while it is off, and power it on again."""
     with ExitStack() as stack:
-        place, machine = _make_camera(stack, target, with_chip=has_chips())
+        place, machine = _make_camera(stack, target, WITH_CHIP if has_chips() else PLAIN)
         machine.cut_power()
         image = place.slots / "a" / "image"
         content = bytearray(image.read_bytes())
@@ -74,7 +79,7 @@ def tampered_slot(target: Target) -> Outcome:
 def strangers_firmware(target: Target) -> Outcome:
     """Offer firmware in metadata that is well formed and signed, by keys of a stranger."""
     with ExitStack() as stack:
-        place, machine = _make_camera(stack, target, with_chip=False)
+        place, machine = _make_camera(stack, target, PLAIN)
         machine.stop()
         offered = _sign_as_stranger(_fetch_metadata(place))
         return _offer(stack, target, place, machine, offered, "metadata signed by a stranger")
@@ -83,25 +88,24 @@ def strangers_firmware(target: Target) -> Outcome:
 def rolled_back_metadata(target: Target) -> Outcome:
     """Serve a camera that has seen the newest release the metadata of the one before."""
     with ExitStack() as stack:
-        place, machine = _make_camera(stack, target, with_chip=False)
-        yesterday = _fetch_metadata(place)
-        publish(place, SECOND)
+        place, machine = _make_camera(stack, target, ROLLED_BACK)
         wait_until(
             lambda: place.api.get(f"/devices/{place.device}")["firmware_version"] == SECOND,
             f"firmware {SECOND}",
         )
         machine.stop()
-        return _offer(stack, target, place, machine, yesterday, "metadata of yesterday")
+        return _offer(stack, target, place, machine, read_yesterday(target), "metadata of yesterday")
 
 
-def _make_camera(stack: ExitStack, target: Target, *, with_chip: bool) -> tuple[Place, Machine]:
+def _make_camera(stack: ExitStack, target: Target, model: str) -> tuple[Place, Machine]:
     """Return a camera that has had a verified session, running its first firmware."""
     data, device = target.folder.parent.parent, f"victim-{secrets.token_hex(4)}"
-    place = make_place(data, device, f"victim-camera-{secrets.token_hex(4)}")
+    prepare_stock(data)
+    place = make_place(data, device, model)
     place = replace(place, folder=target.folder / device)
     place.folder.mkdir(mode=0o700)
     maker = chip = None
-    if with_chip:
+    if model == WITH_CHIP:
         maker = ChipMaker(target.folder / "chip-maker")
         maker.make(place.folder / "chip")
         chip = stack.enter_context(Chip(place.folder / "chip"))
@@ -147,17 +151,12 @@ def _fetch_metadata(place: Place) -> dict[str, bytes]:
     chain = next((place.folder / "state").rglob(f"{label}*.pem"))
     identity = TlsIdentity(label, lambda context: key_store.open_key(label).bind(context, chain))
     http = DeviceHttp(place.ready["devices"], Path(place.ready["ca_file"]))
-    found: dict[str, bytes] = {}
 
     def fetch(name: str) -> bytes:
         with http.download(f"{update_paths.metadata_url(place.model)}{name}", identity=identity) as answer:
-            found[name] = b"".join(answer.chunks)[:_MAX_BYTES]
-        return found[name]
+            return b"".join(answer.chunks)
 
-    timestamp = Metadata[Timestamp].from_bytes(fetch("timestamp.json")).signed
-    version = timestamp.snapshot_meta.version
-    snapshot = Metadata[Snapshot].from_bytes(fetch(f"{version}.snapshot.json")).signed
-    fetch(f"{snapshot.meta['targets.json'].version}.targets.json")
+    found = fetch_metadata(fetch)
     http.close()
     return found
 
