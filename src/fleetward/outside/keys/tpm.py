@@ -22,12 +22,11 @@ from fleetward.base.files import sync_folder, write_secret
 from fleetward.base.ids import parse_id
 from fleetward.features.devices.model import KeyTier
 from fleetward.outside.keys import offload
+from fleetward.outside.keys import tpm_nv as nv
 from fleetward.outside.keys.signing import sign_csr
 
 SRK_HANDLE = 0x81000001
 AK_HANDLE = 0x8101F1E0
-_COUNTER_INDEX, _BASE_INDEX = 0x01500F10, 0x01500F11
-_COUNTER_BYTES = 8
 _SUFFIX = ".tpm"
 
 
@@ -152,9 +151,9 @@ class TpmKeyStore:
     def ek_certificate_chain(self) -> list[bytes]:
         with self._open() as esys:
             for kind in _EK_KINDS:
-                found = self._find_nv(esys, kind.certificate_index)
+                found = nv.find_content(self._tss, esys, kind.certificate_index)
                 if found is not None:
-                    return [_trim_der(found), *self._ek_issuers]
+                    return [nv.trim_der(found), *self._ek_issuers]
         raise KeyUnavailableError(
             f"TPM at {self._tcti}: expected an endorsement key certificate in it, found none",
             hint="Ask the chip's maker for it, or enroll this device by claim in a lower tier.",
@@ -239,16 +238,11 @@ class TpmKeyStore:
 
     def read_counter(self) -> int:
         with self._open() as esys:
-            counter, base = self._find_nv(esys, _COUNTER_INDEX), self._find_nv(esys, _BASE_INDEX)
-            if counter is None or base is None:
-                return 0
-            return int.from_bytes(counter, "big") - int.from_bytes(base, "big")
+            return nv.read_counter(self._tss, esys)
 
     def advance_counter(self, to: int) -> None:
         with self._open() as esys:
-            index, base = self._ensure_counter(esys)
-            while int.from_bytes(bytes(esys.nv_read(index, _COUNTER_BYTES)), "big") - base < to:
-                esys.nv_increment(index)
+            nv.advance_counter(self._tss, esys, to)
 
     def shut_down(self) -> None:
         """Tell the chip that power goes away, or the next start counts towards its dictionary lockout."""
@@ -281,7 +275,7 @@ class TpmKeyStore:
 
     def _persistent(self, esys: Any, handle: int, make: Callable[[Any], Any]) -> Any:
         """Return the persistent object at `handle`, made and kept there the first time."""
-        if handle in _list_persistent(self._tss, esys):
+        if handle in nv.list_handles(self._tss, esys, self._tss.TPM2_HT.PERSISTENT):
             return esys.tr_from_tpmpublic(handle)
         transient, hierarchy = make(esys)
         try:
@@ -311,9 +305,9 @@ class TpmKeyStore:
 
     def _ek(self, esys: Any) -> Any:
         """Return the endorsement key whose certificate the chip holds, made from its template if needed."""
-        present = _list_persistent(self._tss, esys)
+        present = nv.list_handles(self._tss, esys, self._tss.TPM2_HT.PERSISTENT)
         for kind in _EK_KINDS:
-            if self._find_nv(esys, kind.certificate_index) is None:
+            if nv.find_content(self._tss, esys, kind.certificate_index) is None:
                 continue
             if kind.handle in present:
                 return esys.tr_from_tpmpublic(kind.handle)
@@ -324,7 +318,7 @@ class TpmKeyStore:
         utils = self._tss.utils
 
         def read(index: int) -> bytes:
-            found = self._find_nv(esys, int(index))
+            found = nv.find_content(self._tss, esys, int(index))
             if found is None:
                 raise utils.NoSuchIndex(index)
             return found
@@ -332,48 +326,6 @@ class TpmKeyStore:
         _, template = utils.create_ek_template(name, read)
         endorsement, owner = self._tss.ESYS_TR.ENDORSEMENT, self._tss.ESYS_TR.OWNER
         return esys.create_primary(self._tss.TPM2B_SENSITIVE_CREATE(), template, endorsement)[0], owner
-
-    def _find_nv(self, esys: Any, index: int) -> bytes | None:
-        """Return an NV index's content in pieces a TPM hands out; None when it is not defined."""
-        if index not in _list_handles(self._tss, esys, self._tss.TPM2_HT.NV_INDEX):
-            return None
-        handle = esys.tr_from_tpmpublic(index)
-        size = int(esys.nv_read_public(handle)[0].nvPublic.dataSize)
-        content = b""
-        while len(content) < size:
-            content += bytes(esys.nv_read(handle, min(512, size - len(content)), len(content)))
-        return content
-
-    def _ensure_counter(self, esys: Any) -> tuple[Any, int]:
-        """Return the counter and its value at rest.
-
-        A new TPM counter starts at the highest any counter of the chip has had, so its first value is written
-        to a second index, which is then locked for good.
-        """
-        nv = self._tss.TPMA_NV
-        access = nv.OWNERREAD | nv.OWNERWRITE | nv.AUTHREAD | nv.AUTHWRITE | nv.NO_DA
-        if self._find_nv_handle(esys, _COUNTER_INDEX) is None:
-            counter_type = nv(self._tss.TPM2_NT.COUNTER << nv.TPM2_NT_SHIFT)
-            self._define(esys, _COUNTER_INDEX, access | counter_type)
-        counter = esys.tr_from_tpmpublic(_COUNTER_INDEX)
-        if not _is_written(self._tss, esys, counter):
-            esys.nv_increment(counter)
-        if self._find_nv_handle(esys, _BASE_INDEX) is None:
-            self._define(esys, _BASE_INDEX, access | nv.WRITEDEFINE)
-        base = esys.tr_from_tpmpublic(_BASE_INDEX)
-        if not _is_written(self._tss, esys, base):
-            esys.nv_write(base, bytes(esys.nv_read(counter, _COUNTER_BYTES)))
-            esys.nv_write_lock(base)
-        return counter, int.from_bytes(bytes(esys.nv_read(base, _COUNTER_BYTES)), "big")
-
-    def _find_nv_handle(self, esys: Any, index: int) -> int | None:
-        return index if index in _list_handles(self._tss, esys, self._tss.TPM2_HT.NV_INDEX) else None
-
-    def _define(self, esys: Any, index: int, attributes: Any) -> None:
-        public = self._tss.TPMS_NV_PUBLIC(
-            nvIndex=index, nameAlg=self._tss.TPM2_ALG.SHA256, attributes=attributes, dataSize=_COUNTER_BYTES
-        )
-        esys.nv_define_space(None, self._tss.TPM2B_NV_PUBLIC(nvPublic=public))
 
     def _ecdsa(self) -> Any:
         scheme = self._tss.TPMT_SIG_SCHEME(scheme=self._tss.TPM2_ALG.ECDSA)
@@ -395,25 +347,5 @@ class TpmKeyStore:
         return self._folder / f"{parse_id(label, what='key')}{_SUFFIX}"
 
 
-def _list_persistent(tss: Any, esys: Any) -> list[int]:
-    return _list_handles(tss, esys, tss.TPM2_HT.PERSISTENT)
-
-
-def _list_handles(tss: Any, esys: Any, kind: Any) -> list[int]:
-    _, found = esys.get_capability(tss.TPM2_CAP.HANDLES, int(kind) << 24, tss.lib.TPM2_MAX_CAP_HANDLES)
-    return [int(handle) for handle in found.data.handles]
-
-
-def _is_written(tss: Any, esys: Any, handle: Any) -> bool:
-    return bool(esys.nv_read_public(handle)[0].nvPublic.attributes & tss.TPMA_NV.WRITTEN)
-
-
 def _selection(tss: Any, pcrs: tuple[int, ...]) -> Any:
     return tss.TPML_PCR_SELECTION.parse("sha256:" + ",".join(str(index) for index in sorted(pcrs)))
-
-
-def _trim_der(content: bytes) -> bytes:
-    """Return the certificate at the start of an NV index, which may be padded."""
-    if len(content) < 4 or content[0] != 0x30 or content[1] != 0x82:  # noqa: PLR2004 - DER SEQUENCE, long form
-        raise KeyUnavailableError("TPM: expected a DER certificate in its NV memory, found something else")
-    return content[: 4 + int.from_bytes(content[2:4], "big")]
