@@ -32,6 +32,7 @@ IN_ORDER = (
     "keys/server-ca.pem",
     "ca/server-ca.crt",
     "ca/ca-bundle.pem",
+    "ca/device-cas.pem",
     "ca/device-chain.pem",
     "keys/time.pem",
     "tls/time.crt",

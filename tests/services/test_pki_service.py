@@ -207,7 +207,7 @@ def test_a_predecessor_of_our_authority_is_trusted_until_it_is_dropped(
     successor = make_pki(tmp_path / "next", clock.now())
     both = PkiContext(
         TRUST_DOMAIN, successor.root, successor.device_ca, successor.server_ca, successor.urls,
-        earlier_device_cas=(pki.device_ca.certificate,),
+        earlier_device_cas=(pki.device_ca,),
     )  # fmt: skip
     assert verify(db, both, issued.der) == "cam-1"
     with pytest.raises(CertificateRefusedError):

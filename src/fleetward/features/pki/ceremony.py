@@ -38,15 +38,15 @@ from fleetward.features.pki.profiles import (
 )
 
 
-class _Issuing(NamedTuple):
+class Issuing(NamedTuple):
     file: str
     name: str
     usages: tuple[x509.ObjectIdentifier, ...]
 
 
-_ISSUING = (
-    _Issuing("device-ca", "device CA", (ExtendedKeyUsageOID.CLIENT_AUTH,)),
-    _Issuing("server-ca", "server CA", (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.TIME_STAMPING)),
+ISSUING = (
+    Issuing("device-ca", "device CA", (ExtendedKeyUsageOID.CLIENT_AUTH,)),
+    Issuing("server-ca", "server CA", (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.TIME_STAMPING)),
 )
 
 
@@ -77,7 +77,7 @@ def create_hierarchy(folder: Path, trust_domain: str, passphrase: bytes, now: da
     certificates = folder / "ca"
     root_key_path = folder / "offline" / "root.key.pem"
     root_path = certificates / "root.crt"
-    missing = [issuing for issuing in _ISSUING if not (certificates / f"{issuing.file}.crt").exists()]
+    missing = [issuing for issuing in ISSUING if not (certificates / f"{issuing.file}.crt").exists()]
     if missing or not root_path.exists() or root_key_path.exists():
         encryption = BestAvailableEncryption(passphrase)
         root_key = _ensure_key(root_key_path, root_path, encryption, passphrase)
@@ -92,13 +92,28 @@ def create_hierarchy(folder: Path, trust_domain: str, passphrase: bytes, now: da
                 trust_domain=trust_domain, name=issuing.name, usages=issuing.usages, now=now,
             )  # fmt: skip
             write_atomically(path, signed.public_bytes(Encoding.PEM))
-    root, device_ca, server_ca = load_root(folder), load_ca(folder, "device-ca"), load_ca(folder, "server-ca")
-    write_atomically(certificates / "ca-bundle.pem", root.public_bytes(Encoding.PEM))
-    chain = (device_ca.certificate, *device_ca.chain, root)
-    write_atomically(
-        certificates / "device-chain.pem", b"".join(one.public_bytes(Encoding.PEM) for one in chain)
-    )
-    ensure_time_signer(folder, server_ca, trust_domain, now)
+    write_atomically(certificates / "ca-bundle.pem", load_root(folder).public_bytes(Encoding.PEM))
+    write_chains(folder, ())
+    ensure_time_signer(folder, load_ca(folder, "server-ca"), trust_domain, now)
+
+
+def write_chains(folder: Path, earlier: Sequence[x509.Certificate]) -> None:
+    """Write what devices are verified by: `device-cas.pem` for listeners, with the root for others."""
+    device_cas = (load_ca(folder, "device-ca").certificate, *earlier)
+    for name, found in (("device-cas", device_cas), ("device-chain", (*device_cas, load_root(folder)))):
+        content = b"".join(one.public_bytes(Encoding.PEM) for one in found)
+        write_atomically(folder / "ca" / f"{name}.pem", content)
+
+
+def open_root_key(folder: Path, passphrase: bytes) -> ec.EllipticCurvePrivateKey:
+    """Return the offline root's key.
+
+    Raises:
+        WrongPassphraseError: it does not open.
+        KeyUnavailableError: it is not in the folder, or not that of the root's certificate.
+    """
+    path, root = folder / "offline" / "root.key.pem", folder / "ca" / "root.crt"
+    return _ensure_key(path, root, BestAvailableEncryption(passphrase), passphrase)
 
 
 def ensure_time_signer(folder: Path, server_ca: CaSigner, trust_domain: str, now: datetime) -> bool:

@@ -81,11 +81,13 @@ def answer_ocsp(tx: Tx, context: PkiContext, unverified_request: bytes) -> bytes
     A malformed request gets RFC 6960's `malformedRequest`; a nonce of up to 32 bytes is echoed (RFC 9654).
     """
     try:
-        question = _parse_request(unverified_request, context.device_ca.certificate)
+        question = _parse_request(unverified_request)
     except InvalidInputError:
         return malformed_ocsp_request()
-    ca, request = context.device_ca, question.request
-    record = store.find_certificate(tx, request.serial_number) if question.is_ours else None
+    request = question.request
+    issuer = next((one for one in context.device_cas if _is_for(request, one.certificate)), None)
+    ca = issuer or context.device_ca
+    record = None if issuer is None else store.find_certificate(tx, request.serial_number)
     status, revoked_at, reason = ocsp.OCSPCertStatus.UNKNOWN, None, None
     if record is not None and record.revoked_at is not None:
         status, revoked_at = ocsp.OCSPCertStatus.REVOKED, record.revoked_at
@@ -117,14 +119,13 @@ def malformed_ocsp_request() -> bytes:
 
 @dataclass(frozen=True)
 class _Question:
-    """An OCSP request about one certificate; `is_ours` when it names our CA as the issuer."""
+    """An OCSP request about one certificate."""
 
     request: ocsp.OCSPRequest
     nonce: bytes | None
-    is_ours: bool
 
 
-def _parse_request(der: bytes, issuer: x509.Certificate) -> _Question:
+def _parse_request(der: bytes) -> _Question:
     if len(der) > MAX_OCSP_REQUEST_BYTES:
         raise InvalidInputError(f"OCSP request: expected at most {MAX_OCSP_REQUEST_BYTES} bytes, found more")
     try:
@@ -134,7 +135,7 @@ def _parse_request(der: bytes, issuer: x509.Certificate) -> _Question:
             raise InvalidInputError(f"OCSP request: expected hashes of {digest} bytes, found others")
         if not 0 <= request.serial_number < 1 << _MAX_SERIAL_BITS:
             raise InvalidInputError("OCSP request: expected a serial number of RFC 5280, found another")
-        return _Question(request, _nonce_of(request), _is_for(request, issuer))
+        return _Question(request, _nonce_of(request))
     except (NotImplementedError, *MALFORMED) as error:
         raise InvalidInputError("OCSP request: expected RFC 6960's form, found something else") from error
 

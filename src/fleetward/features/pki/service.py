@@ -36,7 +36,7 @@ class PkiContext:
 
     Attributes:
         device_ca: signs new device certificates.
-        earlier_device_cas: still trusted, no longer signing (rollover).
+        earlier_device_cas: still trusted, signing no more certificates (rollover).
     """
 
     trust_domain: str
@@ -44,7 +44,7 @@ class PkiContext:
     device_ca: CaSigner
     server_ca: CaSigner
     urls: RevocationUrls
-    earlier_device_cas: tuple[x509.Certificate, ...] = ()
+    earlier_device_cas: tuple[CaSigner, ...] = ()
     issuers: dict[bytes, x509.Certificate] = field(init=False, repr=False)
 
     @property
@@ -58,8 +58,13 @@ class PkiContext:
         return {name: one.not_valid_after_utc for name, one in found.items()}
 
     def __post_init__(self) -> None:
-        trusted = (self.device_ca.certificate, *self.earlier_device_cas)
+        trusted = [one.certificate for one in self.device_cas]
         object.__setattr__(self, "issuers", {subject_key_id(one): one for one in trusted})
+
+    @property
+    def device_cas(self) -> tuple[CaSigner, ...]:
+        """Every CA whose device certificates are trusted, the one that signs first."""
+        return (self.device_ca, *self.earlier_device_cas)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ _COMMANDS = {
     "whoami": ("fleetward.programs.cli.session:whoami", "As whom this command line acts."),
     "operator": ("fleetward.programs.cli.operator:operator", "People: invite, list, disable, recover."),
     "token": ("fleetward.programs.cli.token:token", "Tokens of programs: scoped, at most 90 days."),
+    "authority": (
+        "fleetward.programs.server.authority:authority",
+        "The issuing CAs: give one a new key, by the offline root.",
+    ),
     "cluster": ("fleetward.programs.server.cluster:cluster", "The message cluster that outgrows one server."),
     "model": ("fleetward.programs.cli.model:model", "Products and what their devices must fulfil."),
     "device": ("fleetward.programs.cli.device:device", "Devices: add, watch, command, quarantine, revoke."),

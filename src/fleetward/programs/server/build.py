@@ -46,6 +46,7 @@ from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
 from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
 from fleetward.features.pki.profiles import RevocationUrls
+from fleetward.features.pki.rollover import load_earlier_cas
 from fleetward.features.pki.service import PkiContext
 from fleetward.features.updates import device_http as updates_device_http
 from fleetward.features.updates import http as updates_http
@@ -116,7 +117,12 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
     )
     path = folder.path
     pki = PkiContext(
-        config.trust_domain, load_root(path), load_ca(path, "device-ca"), load_ca(path, "server-ca"), urls
+        config.trust_domain,
+        load_root(path),
+        load_ca(path, "device-ca"),
+        load_ca(path, "server-ca"),
+        urls,
+        load_earlier_cas(path, "device-ca", clock.now()),
     )
     return Rooms(
         folder=folder,

@@ -73,7 +73,7 @@ def node(
         nats_listen=_parse_listen(nats_listen),
         certificate=folder / "server.pem",
         private_key=folder / "server.pem",
-        device_ca=folder / "device-ca.crt",
+        device_ca=folder / "device-cas.pem",
         log_file=store / "nats.log",
         server_name=parse_id(name, what="node"),
         cluster=ClusterSettings(
@@ -87,7 +87,7 @@ def node(
     write_secret(out / "route.pem", route_pem)
     write_secret(out / "server.pem", listener)
     write_atomically(out / "cluster-ca.crt", ca)
-    write_atomically(out / "device-ca.crt", (home.path / "ca" / "device-ca.crt").read_bytes())
+    write_atomically(out / "device-cas.pem", (home.path / "ca" / "device-cas.pem").read_bytes())
     write_atomically(out / "nats.conf", render_config(settings, ensure_nats_keys(home.keys)).encode())
     until = (now + _LIFETIME).date().isoformat()
     if as_json:

@@ -24,7 +24,8 @@ from fleetward.features.access.service.keys import ensure_sealer
 from fleetward.features.access.service.local_token import ensure_admin_token
 from fleetward.features.audit import service as audit
 from fleetward.features.audit.service import LogNotary
-from fleetward.features.pki.ceremony import create_hierarchy
+from fleetward.features.pki import rollover
+from fleetward.features.pki.ceremony import create_hierarchy, write_chains
 from fleetward.features.updates.ceremony import create_update_repository
 from fleetward.migrations.runner import migrate
 from fleetward.outside.blobs.open import open_blobs
@@ -88,6 +89,10 @@ def initialise(
             f"{folder.database}: expected the database of this platform, found none",
             hint="Restore the last backup: without it every device and every revocation would be unknown.",
         )
+    for name in rollover.NAMES:
+        rollover.finish_replacement(folder.path, name, clock.now())
+    if not (folder.path / "ca" / "device-cas.pem").exists():
+        write_chains(folder.path, ())  # folders of earlier releases lack it
     ensure_admin_token(folder.admin_token)
     ensure_sealer(folder.keys)
     tell("Bringing the database to this release's schema")

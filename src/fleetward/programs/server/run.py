@@ -142,7 +142,7 @@ def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSetting
         nats_listen=("127.0.0.1", ports.nats),
         certificate=certificate,
         private_key=certificate,
-        device_ca=folder.path / "ca" / "device-ca.crt",
+        device_ca=folder.path / "ca" / "device-cas.pem",
         log_file=folder.logs / "nats.log",
     )
     address = NatsAddress(
@@ -157,7 +157,8 @@ async def _listen(stack: AsyncExitStack, rooms: Rooms, messaging: Messaging) -> 
     with rooms.db.read() as tx:
         idevid_authorities = enrollment.list_idevid_authorities(tx)
     console_tls = server_context(certificate)
-    authorities = [rooms.pki.root, rooms.pki.device_ca.certificate, *idevid_authorities]
+    device_cas = [one.certificate for one in rooms.pki.device_cas]
+    authorities = [rooms.pki.root, *device_cas, *idevid_authorities]
     devices_tls = devices_context(certificate, None, authorities)
 
     def on_authorities(found: Iterable[x509.Certificate]) -> None:
