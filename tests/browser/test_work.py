@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from support.broker import wait_for
 from support.browser import PASSWORD, Person, person
-from support.harbour import Harbour, Invited, publish
+from support.harbour import Harbour, Invited, prove, publish
 
 
 def test_signing_out_ends_the_session_and_a_passkey_opens_another(ada: Person) -> None:
@@ -75,7 +75,7 @@ def test_a_release_waits_for_two_who_did_not_write_it(
             cy.age_proof()
         page.get_by_role("button", name="Approve 3.0.0").click()
         if one is cy:
-            _prove(page, cy)
+            prove(page, cy)
         expect(page.get_by_text(f"{one.name} approved")).to_be_visible()
         assert ada.api(state)["state"] == left
 
@@ -139,11 +139,3 @@ def _keep_the_rest(page: Page) -> None:
     while left := keep.count():
         keep.first.click()
         expect(keep).to_have_count(left - 1)
-
-
-def _prove(page: Page, who: Invited) -> None:
-    dialog = page.get_by_role("dialog", name="Is it still you?")
-    dialog.get_by_role("textbox", name="Password", exact=True).fill(PASSWORD)
-    dialog.get_by_label("Code from your authenticator app").fill(who.next_code())
-    dialog.get_by_role("button", name="Confirm with password and code").click()
-    expect(dialog).to_be_hidden()

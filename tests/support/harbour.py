@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyotp
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page, expect
 
 from fleetward.base.clock import SystemClock
 from fleetward.base.layout import DataFolder
@@ -52,12 +52,25 @@ class Invited:
 
     def age_proof(self) -> None:
         """Let ten minutes pass since they last proved who they are."""
-        with closing(sqlite3.connect(DataFolder(self.person.platform.data).database, timeout=30)) as db, db:
-            ten_minutes_us = 600 * 1_000_000
-            db.execute(
-                "UPDATE access_sessions SET mfa_at = mfa_at - ? WHERE operator = ?",
-                (ten_minutes_us, self.name),
-            )
+        age_proof(self.person.platform, self.name)
+
+
+def age_proof(platform: Platform, operator: str) -> None:
+    """Let ten minutes pass since an operator last proved who they are."""
+    with closing(sqlite3.connect(DataFolder(platform.data).database, timeout=30)) as db, db:
+        ten_minutes_us = 600 * 1_000_000
+        db.execute(
+            "UPDATE access_sessions SET mfa_at = mfa_at - ? WHERE operator = ?", (ten_minutes_us, operator)
+        )
+
+
+def prove(page: Page, who: Invited) -> None:
+    """Give the fresh proof of identity that the page asks for."""
+    dialog = page.get_by_role("dialog", name="Is it still you?")
+    dialog.get_by_role("textbox", name="Password", exact=True).fill(PASSWORD)
+    dialog.get_by_label("Code from your authenticator app").fill(who.next_code())
+    dialog.get_by_role("button", name="Confirm with password and code").click()
+    expect(dialog).to_be_hidden()
 
 
 def publish(platform: Platform, version: str) -> None:

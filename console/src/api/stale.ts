@@ -6,7 +6,7 @@ type Key = readonly string[];
 const BY_KIND: Record<string, Key[]> = {
   "access.": [["today"]],
   "attestation.": [["today"], ["devices"]],
-  "break_glass.": [["today"], ["break-glass"]],
+  "break_glass.": [["break-glass"], ["me"], ["today"]],
   "certificate.": [["today"]],
   "device.": [["today"], ["devices"], ["counts"]],
   "enrollment.": [["devices"], ["counts"], ["today"]],

@@ -36,7 +36,7 @@ const open = (path: "/setup" | "/invitation" | "/recovery", load: () => Promise<
 const signIn = createRoute({
   getParentRoute: () => root,
   path: "/signin",
-  validateSearch: texts("next"),
+  validateSearch: texts("next", "error"),
   component: lazyRouteComponent(() => import("../doors/SignIn")),
 });
 

@@ -30,7 +30,16 @@ export const theme = createTheme({
     Select: { defaultProps: { size: "sm", comboboxProps: { transitionProps: { duration: 0 } } } },
     Textarea: { defaultProps: { size: "sm" } },
     // Scroll locking writes a <style> element, which the page's policy forbids.
-    Modal: { defaultProps: { lockScroll: false, centered: true, transitionProps: { duration: 0 } } },
+    Modal: {
+      defaultProps: {
+        lockScroll: false,
+        centered: true,
+        transitionProps: { duration: 0 },
+        closeButtonProps: { "aria-label": "Close" },
+      },
+    },
+    // Its <header> would count as a banner of the page.
+    ModalHeader: { defaultProps: { role: "none" } },
     Menu: { defaultProps: { transitionProps: { duration: 0 }, position: "bottom-end" } },
   },
 });

@@ -14,7 +14,7 @@ import { localPath } from "./next";
 type Means = { means: "passkey" } | { means: "password"; name: string; password: string; totp: string };
 
 export default function SignIn() {
-  const { next } = useSearch({ from: "/signin" });
+  const { next, error } = useSearch({ from: "/signin" });
   const options = useQuery({
     queryKey: ["signin-options"],
     queryFn: () => get("/signin/options"),
@@ -33,6 +33,12 @@ export default function SignIn() {
   const offer = options.data;
   return (
     <Door title="Sign in" aside="The security of a fleet, from the factory to retirement.">
+      {error !== undefined && signIn.isIdle && (
+        <Notice tone="bad" title={`${offer?.oidc?.name ?? "Single sign-on"} did not let you in`}>
+          Try again. If it stays so, ask an administrator: one of your groups there needs a role here, and the platform's log
+          has the reason.
+        </Notice>
+      )}
       {signIn.isError && <ProblemNotice error={signIn.error} />}
       {options.isError && <ProblemNotice error={options.error} retry={() => void options.refetch()} />}
       {!hasPasskeys() && <Notice tone="info">This browser has no passkeys. Use your password and a code.</Notice>}
