@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +18,7 @@ from typing import Any
 from fleetward.outside.http.platform import Api, find_platform
 
 _START_TIMEOUT_S = 90
+_PORT_TRIES = 5
 _STOP_TIMEOUT_S = 30
 
 
@@ -104,13 +107,12 @@ class Platform:
 
 
 def free_port_base() -> int:
-    """Return a port with its four followers free for TCP and UDP."""
+    """Return a port with its four followers free for TCP and UDP.
+
+    Below the ports that the kernel hands out by itself: those may be taken again before a platform starts.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            base = int(probe.getsockname()[1])
-        if base > 65_000:
-            continue
+        base = random.SystemRandom().randrange(10_000, 32_000)
         try:
             with ExitStack() as stack:
                 for port in range(base, base + 5):
@@ -125,13 +127,30 @@ def free_port_base() -> int:
 @contextmanager
 def running_platform(folder: Path) -> Iterator[Platform]:
     """Yield a fresh platform without the demo; it is stopped cleanly afterwards."""
-    data, base, log = folder / "data", free_port_base(), folder / "platform.log"
-    platform = Platform(data, base, _spawn(data, base, log), log)
+    data, log = folder / "data", folder / "platform.log"
+    platform = _start_where_free(data, log)
     try:
-        _await_ready(platform)
         yield platform
     finally:
         platform.stop()
+
+
+def _start_where_free(data: Path, log: Path) -> Platform:
+    """Start a platform; somebody else may take one of its ports between our look and its own."""
+    for _ in range(_PORT_TRIES):
+        base = free_port_base()
+        platform = Platform(data, base, _spawn(data, base, log), log)
+        try:
+            _await_ready(platform)
+        except AssertionError:
+            platform.stop()
+            if "found it in use" not in log.read_text():
+                raise
+            shutil.rmtree(data)  # what was shown once at its making must be in the log that is kept
+            log.unlink()
+        else:
+            return platform
+    raise AssertionError(f"no free ports after {_PORT_TRIES} tries")
 
 
 def _spawn(data: Path, base: int, log: Path) -> subprocess.Popen[bytes]:
