@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fleetward.programs.simulator.attacks.target import Victim, enroll_victim, find_target
 from fleetward.wire.est import parse_certificates
 from support.hierarchy import make_csr
+from support.mosquitto import mosquitto_command
 from support.platform import Platform, running_platform
 
 
@@ -60,12 +61,11 @@ def rotate(
 
 
 def publish(platform: Platform, device: Victim) -> int:
-    host, _, port = platform.ready["mqtt"].rpartition(":")
-    command = [
-        "mosquitto_pub", "-h", host, "-p", port, "-q", "1", "-i", device.device_id,
-        "-t", f"d/{device.device_id}/t/level", "-m", "1", "--cafile", str(platform.ca_file),
-        "--cert", str(device.chain_file), "--key", str(device.key_file),
-    ]  # fmt: skip
+    options = ("-q", "1", "-t", f"d/{device.device_id}/t/level", "-m", "1")
+    command = mosquitto_command(
+        "mosquitto_pub", platform.ready["mqtt"], platform.ca_file,
+        device.device_id, device.chain_file, device.key_file, *options,
+    )  # fmt: skip
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode
 
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from fleetward.outside.http.platform import Api
 from fleetward.outside.nats.server import find_program
 from fleetward.programs.simulator.attacks.target import Target, Victim, enroll_victim
 from fleetward.programs.simulator.firmware import build_sbom
+from support import broker
+from support.mosquitto import mosquitto_command
 from support.platform import free_port_base
 from support.postgres import postgres_database
 
@@ -56,14 +57,16 @@ class Cluster:
             Path(ready["ca_file"]), folder,
         )  # fmt: skip
 
+    def mosquitto(self, program: str, victim: Victim, node: str, *options: str) -> list[str]:
+        address, ca_file = f"localhost:{self.mqtt_ports[node]}", self.ready("a")["ca_file"]
+        return mosquitto_command(
+            program, address, ca_file, victim.device_id, victim.chain_file, victim.key_file, *options
+        )
+
     def publish(self, victim: Victim, node: str, value: int) -> subprocess.CompletedProcess[bytes]:
         """Publish at QoS 1 as mosquitto does."""
-        command = [
-            "mosquitto_pub", "-h", "localhost", "-p", str(self.mqtt_ports[node]), "-q", "1",
-            "-i", victim.device_id, "-t", f"d/{victim.device_id}/t/level", "-m", str(value),
-            "--cafile", self.ready("a")["ca_file"],
-            "--cert", str(victim.chain_file), "--key", str(victim.key_file),
-        ]  # fmt: skip
+        options = ("-q", "1", "-t", f"d/{victim.device_id}/t/level", "-m", str(value))
+        command = self.mosquitto("mosquitto_pub", victim, node, *options)
         return subprocess.run(command, capture_output=True, timeout=30, check=False)
 
     def values(self, machine: str, victim: Victim) -> list[Any]:
@@ -96,26 +99,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 def test_devices_come_in_by_one_machine_and_are_seen_by_the_other(cluster: Cluster) -> None:
     victim = enroll_victim(cluster.target("b", "n1"))
     assert cluster.publish(victim, "n2", 7).returncode == 0
-    _wait(lambda: 7 in cluster.values("a", victim))
+    wait_for(lambda: 7 in cluster.values("a", victim))
     assert cluster.api("a").get(f"/devices/{victim.device_id}")["state"] == "active"
 
 
 def test_a_revocation_ends_a_session_on_another_node(cluster: Cluster) -> None:
     victim = enroll_victim(cluster.target("a", "n3"))
-    listening = subprocess.Popen(
-        [
-            "mosquitto_sub", "-h", "localhost", "-p", str(cluster.mqtt_ports["n3"]), "-i", victim.device_id,
-            "-t", f"d/{victim.device_id}/cmd/+", "--cafile", cluster.ready("a")["ca_file"],
-            "--cert", str(victim.chain_file), "--key", str(victim.key_file),
-        ],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    command = cluster.mosquitto("mosquitto_sub", victim, "n3", "-t", f"d/{victim.device_id}/cmd/+")
+    listening = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         api = cluster.api("b")
         assert listening.poll() is None
-        _wait(lambda: api.get(f"/devices/{victim.device_id}/presence")["connected"])
+        wait_for(lambda: api.get(f"/devices/{victim.device_id}/presence")["connected"])
         api.post(f"/devices/{victim.device_id}/revoke", {"reason": "stolen"})
-        _wait(lambda: not api.get(f"/devices/{victim.device_id}/presence")["connected"])
+        wait_for(lambda: not api.get(f"/devices/{victim.device_id}/presence")["connected"])
     finally:
         listening.kill()
         listening.communicate()
@@ -143,17 +140,21 @@ def test_a_node_and_a_machine_may_die(cluster: Cluster) -> None:
     acknowledged = [n for n in range(20) if cluster.publish(victim, "n1", n).returncode == 0]
     assert len(acknowledged) == 20
     cluster.nodes["n1"].kill()
-    _wait(lambda: cluster.publish(victim, "n2", 100).returncode == 0)
+    wait_for(lambda: cluster.publish(victim, "n2", 100).returncode == 0)
     cluster.machines["a"].kill()
-    _wait(lambda: set(acknowledged) | {100} <= set(cluster.values("b", victim)))
+    wait_for(lambda: set(acknowledged) | {100} <= set(cluster.values("b", victim)))
     assert cluster.publish(victim, "n3", 101).returncode == 0
-    _wait(lambda: 101 in cluster.values("b", victim))
+    wait_for(lambda: 101 in cluster.values("b", victim))
     done = _fleetward(
         "--server", cluster.ready("b")["console"], "--ca-file", cluster.ready("b")["ca_file"],
         "audit", "verify", "--json",
         environment={"FLEETWARD_TOKEN": (cluster.folder / "a" / "admin.token").read_text().strip()},
     )  # fmt: skip
     assert json.loads(done)["verified"]
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    broker.wait_for(holds, timeout_s=_WAIT_S)
 
 
 def _configure(found: Cluster, database: str, bases: dict[str, int], environment: dict[str, str]) -> None:
@@ -205,7 +206,7 @@ def _start_machine(
     )  # fmt: skip
     stack.callback(_end, machine)
     found.machines[name] = machine
-    _wait(lambda: (folder / "ready.json").exists() or machine.poll() is not None)
+    wait_for(lambda: (folder / "ready.json").exists() or machine.poll() is not None)
     assert machine.poll() is None, (folder / "out.log").read_text()[-4000:]
 
 
@@ -229,7 +230,7 @@ def _object_store(folder: Path) -> Iterator[dict[str, str]]:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(lambda: _answers(url))
+        wait_for(lambda: _answers(url))
         urllib3.request("PUT", f"{url}/{_BUCKET}")
         yield {
             "AWS_ENDPOINT": url, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
@@ -254,10 +255,3 @@ def _fleetward(*arguments: str, environment: dict[str, str] | None = None) -> st
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def _wait(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import socket
 import subprocess
 import threading
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -41,6 +39,7 @@ from fleetward.outside.nats.credentials import NatsKeys, ensure_nats_keys
 from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, start_messaging
 from fleetward.outside.nats.streams import Retention
 from support.hierarchy import TRUST_DOMAIN, make_pki
+from support.mosquitto import mosquitto_command
 
 T = TypeVar("T")
 PLAIN = "plain-sensor"
@@ -203,13 +202,9 @@ class Rig:
         self, program: str, issued: Issued, *options: str, client_id: str | None = None
     ) -> list[str]:
         """Return the command line of mosquitto_pub or mosquitto_sub with a certificate."""
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-        return [
-            program, "-h", "localhost", "-p", str(self.mqtt_port), "--cafile",
-            str(self.folder / "ca" / "ca-bundle.pem"), "--cert", str(issued.certificate), "--key",
-            str(issued.key), "-i", client_id or issued.device, *options,
-        ]  # fmt: skip
+        address, ca_file = f"localhost:{self.mqtt_port}", self.folder / "ca" / "ca-bundle.pem"
+        name = client_id or issued.device
+        return mosquitto_command(program, address, ca_file, name, issued.certificate, issued.key, *options)
 
     def publish(
         self, issued: Issued, topic: str, payload: str, *, qos: int = 1, client_id: str | None = None

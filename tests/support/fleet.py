@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import sqlite3
 import subprocess
 import urllib.request
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from ssl import create_default_context
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from fleetward.base.layout import DataFolder
 from support.broker import Subscriber, wait_for
 from support.enrolling import sign_csr
+from support.mosquitto import mosquitto_command
 from support.platform import Platform
 
 _PEM = serialization.Encoding.PEM
@@ -37,13 +36,10 @@ class FleetDevice:
 
     def command(self, program: str, *options: str) -> list[str]:
         """Return the command line of mosquitto_pub or mosquitto_sub as this device."""
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-        host, _, port = self.platform.ready["mqtt"].rpartition(":")
-        return [
-            program, "-h", host, "-p", port, "--cafile", str(self.platform.ca_file), "--cert",
-            str(self.certificate), "--key", str(self.key), "-i", self.id, *options,
-        ]  # fmt: skip
+        ready, ca_file = self.platform.ready, self.platform.ca_file
+        return mosquitto_command(
+            program, ready["mqtt"], ca_file, self.id, self.certificate, self.key, *options
+        )
 
     def publish(self, topic: str, *payloads: object) -> None:
         """Publish JSON payloads, one message each, under `d/ID/`; nobody else may hold its session."""

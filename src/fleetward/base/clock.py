@@ -34,6 +34,11 @@ def render_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def render_time_or_none(at: datetime | None) -> str | None:
+    """Return a time as `render_time` does, and None for none."""
+    return None if at is None else render_time(at)
+
+
 def parse_time(text: str) -> datetime:
     """Return the UTC time of an RFC 3339 text.
 

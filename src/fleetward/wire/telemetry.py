@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fleetward.base.clock import parse_time, render_time
+from fleetward.base.clock import parse_time, render_time, render_time_or_none
 from fleetward.base.errors import InvalidInputError
 from fleetward.wire.bounded_json import check_depth, check_size, parse_bounded_json
 
@@ -78,7 +78,7 @@ def render_reading(value: Any, *, message_id: str, at: datetime) -> bytes:
 
 def render_record(device: str, kind: str, stream: str, reading: Reading, received_at: datetime) -> bytes:
     """Return the form a reading is kept in."""
-    device_time = None if reading.at is None else render_time(reading.at)
+    device_time = render_time_or_none(reading.at)
     return msgspec.json.encode(
         Record(device, kind, stream, render_time(received_at), device_time, reading.value)
     )

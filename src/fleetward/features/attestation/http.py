@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.attestation import service
@@ -193,7 +193,7 @@ def _view(one: Appraisal) -> AppraisalView:
 
 
 def _view_reference(one: Reference) -> ReferenceView:
-    withdrawn_at = None if one.withdrawn_at is None else render_time(one.withdrawn_at)
+    withdrawn_at = render_time_or_none(one.withdrawn_at)
     return ReferenceView(one.model, one.kind, one.digest, one.version, withdrawn_at)
 
 

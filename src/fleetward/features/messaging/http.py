@@ -5,14 +5,13 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import FleetwardError
 from fleetward.base.ids import parse_id
 from fleetward.base.web import READMIT_EVERY_S, Db, Principal, answers_with, readmit, requires
@@ -237,10 +236,10 @@ def _view_shadow(shadow: Shadow) -> ShadowView:
         device=shadow.device,
         desired=shadow.desired,
         desired_version=shadow.desired_version,
-        desired_at=_render(shadow.desired_at),
+        desired_at=render_time_or_none(shadow.desired_at),
         reported=shadow.reported,
         reported_version=shadow.reported_version,
-        reported_at=_render(shadow.reported_at),
+        reported_at=render_time_or_none(shadow.reported_at),
         acknowledged_version=shadow.acknowledged_version,
         delta=shadow_delta(shadow.desired, shadow.reported),
     )
@@ -257,14 +256,10 @@ def _view_command(command: CommandRecord) -> CommandView:
         created_at=render_time(command.created_at),
         expires_at=render_time(command.expires_at),
         attempts=command.attempts,
-        finished_at=_render(command.finished_at),
+        finished_at=render_time_or_none(command.finished_at),
         result=command.result and command.result.output,
         error=(command.result.error or None) if command.result else None,
     )
-
-
-def _render(at: datetime | None) -> str | None:
-    return None if at is None else render_time(at)
 
 
 def _view_presence(presence: Presence) -> PresenceView:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Depends, Request, Response
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import NotFoundError
 from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.pki import revocation, service
@@ -156,6 +156,6 @@ def _view(record: CertificateRecord) -> CertificateView:
         not_before=render_time(record.not_before),
         not_after=render_time(record.not_after),
         issued_at=render_time(record.issued_at),
-        revoked_at=None if record.revoked_at is None else render_time(record.revoked_at),
+        revoked_at=render_time_or_none(record.revoked_at),
         revocation_reason=None if record.revocation_reason is None else record.revocation_reason.value,
     )

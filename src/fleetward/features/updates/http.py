@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Database
 from fleetward.base.errors import NotFoundError
 from fleetward.base.web import Db, Principal, requires
@@ -237,12 +236,12 @@ def view_release(release: Release, approvals: Sequence[Approval]) -> ReleaseView
         sbom_sha256=release.sbom.sha256,
         author=release.author,
         created_at=render_time(release.created_at),
-        published_at=_render(release.published_at),
-        withdrawn_at=_render(release.withdrawn_at),
+        published_at=render_time_or_none(release.published_at),
+        withdrawn_at=render_time_or_none(release.withdrawn_at),
         withdrawn_reason=release.withdrawn_reason,
         approvals=[ApprovalView(one.operator, render_time(one.at)) for one in approvals],
         approvals_needed=APPROVALS_NEEDED if was_judged else 0,
-        rejected_at=_render(release.rejected_at),
+        rejected_at=render_time_or_none(release.rejected_at),
         rejected_by=release.rejected_by,
         rejected_reason=release.rejected_reason,
     )
@@ -263,10 +262,6 @@ def _download(request: Request, target: str, artifact: Artifact, media_type: str
     chunks = blobs.read(name, start=0, length=artifact.length)
     headers = {"Content-Length": str(artifact.length), "ETag": f'"{artifact.sha256}"'}
     return StreamingResponse(chunks, media_type=media_type, headers=headers)
-
-
-def _render(at: datetime | None) -> str | None:
-    return None if at is None else render_time(at)
 
 
 def _context(request: Request) -> UpdatesContext:

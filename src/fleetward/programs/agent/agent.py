@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fleetward import __version__
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.enrollment import device as enrollment
 from fleetward.outside.mqtt.link import Refused
@@ -322,7 +322,7 @@ def _verdict(attester: Attester) -> dict[str, Any]:
     last = attester.last
     if last is None:
         return {"good": None}
-    until = None if last.expires_at is None else render_time(last.expires_at)
+    until = render_time_or_none(last.expires_at)
     return {"good": until is not None, "until": until, "reason": last.reason}
 
 

@@ -8,14 +8,13 @@ import click
 from fleetward.base.clock import SystemClock, render_time
 from fleetward.base.config import load_config
 from fleetward.base.db import Database
-from fleetward.base.errors import ConfigError
 from fleetward.base.events import Severity, emit
-from fleetward.base.layout import DataFolder
 from fleetward.features.audit import service as audit
 from fleetward.features.pki.profiles import subject_key_id
 from fleetward.features.pki.rollover import NAMES, replace_issuing_ca
+from fleetward.programs.server.folder import existing_folder
 from fleetward.programs.server.guard import hold_folder
-from fleetward.programs.server.initialise import database_url, load_notary
+from fleetward.programs.server.initialise import database_url, load_notary, read_passphrase
 
 _ACTOR = "operator:root-keeper"
 
@@ -40,16 +39,9 @@ def rotate(
     Who has the root's passphrase may do it, and nobody else. Certificates of the old CA stay valid to their
     end; devices get new ones from the new CA at their next renewal, listeners at the next start.
     """
-    path = data or ctx.find_root().obj["data"]
-    if path is None:
-        raise ConfigError("data folder: expected --data DIR, found none")
-    folder = DataFolder(Path(path).resolve())
-    folder.check()
+    folder = existing_folder(ctx, data)
     config, clock = load_config(folder), SystemClock()
-    try:
-        passphrase = root_passphrase_file.read_text().strip().encode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{root_passphrase_file}: expected the root passphrase, found no text") from error
+    passphrase = read_passphrase(root_passphrase_file).encode()
     with hold_folder(folder):
         db = Database(database_url(folder, config), clock, notary=load_notary(folder, config))
         try:

@@ -8,13 +8,13 @@ import click
 
 from fleetward.base.clock import SystemClock
 from fleetward.base.config import load_config
-from fleetward.base.errors import ConfigError, InvalidInputError
+from fleetward.base.errors import InvalidInputError
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import parse_id
-from fleetward.base.layout import DataFolder
 from fleetward.features.pki.ceremony import issue_cluster_node, issue_listener, load_ca
 from fleetward.outside.nats.config import BrokerSettings, ClusterSettings, render_config
 from fleetward.outside.nats.credentials import ensure_nats_keys
+from fleetward.programs.server.folder import existing_folder
 
 _LIFETIME = timedelta(days=90)
 _ROUTE = "tls://"
@@ -62,7 +62,7 @@ def node(
 
     Then start it there: nats-server -c FOLDER/nats.conf; after a renewal: nats-server --signal reload.
     """
-    home = _home(ctx, data)
+    home = existing_folder(ctx, data)
     config, now = load_config(home), SystemClock().now()
     for route in routes:
         if not route.startswith(_ROUTE):
@@ -95,15 +95,6 @@ def node(
         return
     click.echo(f"Node {name}: files in {out}, certificates until {until}.")
     click.echo(f"  Copy them to {host}:{folder}, then there: nats-server -c {folder}/nats.conf")
-
-
-def _home(ctx: click.Context, data: Path | None) -> DataFolder:
-    path = data or ctx.find_root().obj["data"]
-    if path is None:
-        raise ConfigError("data folder: expected --data DIR, found none")
-    home = DataFolder(Path(path).resolve())
-    home.check()
-    return home
 
 
 def _parse_listen(text: str) -> tuple[str, int]:

@@ -8,9 +8,9 @@ import click
 
 from fleetward.base.clock import SystemClock
 from fleetward.base.config import Ports, ServerConfig, ports_from
-from fleetward.base.errors import ConfigError
 from fleetward.base.layout import DataFolder
 from fleetward.base.logging import configure_logging
+from fleetward.programs.server.folder import existing_folder, named_folder
 from fleetward.programs.server.initialise import Initialised, forget_passphrase, initialise
 
 _DEFAULT_TRUST_DOMAIN = "fleet.local"
@@ -47,7 +47,7 @@ def init(
     as_json: bool,
 ) -> None:
     """Create a platform: offline root, issuing CAs, database, update repository. Never overwrites a key."""
-    folder = _folder(ctx, data)
+    folder = named_folder(ctx, data)
     wanted = _wanted(folder, trust_domain, port_base, listen, host_names)
     done = initialise(
         folder,
@@ -84,7 +84,7 @@ def up(
     """Run a platform in this process, created at the first start; ready when DATA/ready.json exists."""
     from fleetward.programs.server.run import run_platform  # noqa: PLC0415 - init need not load it
 
-    folder = _folder(ctx, data)
+    folder = named_folder(ctx, data)
     wanted = _wanted(folder, trust_domain, port_base, "127.0.0.1", ())
     done = initialise(
         folder, wanted, passphrase_file=root_passphrase_file, clock=SystemClock(),
@@ -111,19 +111,11 @@ def serve(ctx: click.Context, data: Path | None, roles: tuple[str, ...], port_ba
     from fleetward.base.config import load_config  # noqa: PLC0415 - as above
     from fleetward.programs.server.run import run_roles  # noqa: PLC0415
 
-    folder = _folder(ctx, data)
-    folder.check()
+    folder = existing_folder(ctx, data)
     config = load_config(folder)
     ports: Ports = config.ports if port_base is None else ports_from(port_base)
     configure_logging(level=config.log_level)
     sys.exit(run_roles(folder, config, ports, frozenset(roles)))
-
-
-def _folder(ctx: click.Context, data: Path | None) -> DataFolder:
-    path = data or ctx.find_root().obj["data"]
-    if path is None:
-        raise ConfigError("data folder: expected --data DIR, found none", hint="fleetward up --data ./data")
-    return DataFolder(Path(path).resolve())
 
 
 def _wanted(

@@ -158,10 +158,7 @@ def _take_passphrase(folder: DataFolder, given: Path | None) -> tuple[bytes, str
     A generated one is kept in a file until the ceremony is complete, so that a second run can finish it.
     """
     if given is not None:
-        try:
-            text = given.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{given}: expected the root passphrase, found it unreadable") from error
+        text = read_passphrase(given)
         if len(text) < MIN_PASSPHRASE_CHARS:
             raise ConfigError(
                 f"{given}: expected at least {MIN_PASSPHRASE_CHARS} characters, found {len(text)}"
@@ -172,6 +169,14 @@ def _take_passphrase(folder: DataFolder, given: Path | None) -> tuple[bytes, str
         write_secret(pending, new_token(bits=160).encode())
     text = pending.read_text()
     return text.encode(), text
+
+
+def read_passphrase(path: Path) -> str:
+    """Return the root passphrase in a file. Raises ConfigError: it cannot be read, or is no text."""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected the root passphrase, found it unreadable") from error
 
 
 def forget_passphrase(folder: DataFolder) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.model.breakglass import Glass, GlassState
 from fleetward.features.access.service import breakglass
@@ -125,14 +125,10 @@ def _view(glass: Glass, now: datetime) -> BreakGlassView:
         requested_at=render_time(glass.requested_at),
         expires_at=render_time(glass.expires_at),
         approver=glass.approver,
-        approved_at=_render(glass.approved_at),
-        ended_at=_render(glass.ended_at),
+        approved_at=render_time_or_none(glass.approved_at),
+        ended_at=render_time_or_none(glass.ended_at),
         ended_by=glass.ended_by,
         reviewer=glass.reviewer,
-        reviewed_at=_render(glass.reviewed_at),
+        reviewed_at=render_time_or_none(glass.reviewed_at),
         findings=glass.findings,
     )
-
-
-def _render(at: datetime | None) -> str | None:
-    return None if at is None else render_time(at)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, SecretStr
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.errors import ForbiddenError, InvalidInputError, NotFoundError
 from fleetward.base.web import Db
@@ -234,5 +234,5 @@ def _view_passkey(passkey: Passkey) -> PasskeyView:
         aaguid=passkey.aaguid,
         backed_up=passkey.backed_up,
         created_at=render_time(passkey.created_at),
-        last_used_at=None if passkey.last_used_at is None else render_time(passkey.last_used_at),
+        last_used_at=render_time_or_none(passkey.last_used_at),
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.ids import parse_duration
 from fleetward.base.web import Db, Principal, requires
@@ -170,7 +170,7 @@ def _facts(review: Review, total: int, decided: int, now: datetime) -> dict[str,
         "created_at": render_time(review.created_at),
         "due_at": render_time(review.due_at),
         "closed_by": review.closed_by,
-        "closed_at": _render(review.closed_at),
+        "closed_at": render_time_or_none(review.closed_at),
         "total": total,
         "decided": decided,
         "overdue": review.is_overdue(now),
@@ -185,16 +185,12 @@ def _view_item(item: ReviewItem) -> ReviewItemView:
         group=item.group,
         given_by=item.given_by,
         given_at=render_time(item.given_at),
-        last_used_at=_render(item.last_used_at),
+        last_used_at=render_time_or_none(item.last_used_at),
         proposal=item.proposal,
         why=item.why,
         decision=item.decision,
         decided_by=item.decided_by,
-        decided_at=_render(item.decided_at),
+        decided_at=render_time_or_none(item.decided_at),
         note=item.note,
         outcome=item.outcome,
     )
-
-
-def _render(at: datetime | None) -> str | None:
-    return None if at is None else render_time(at)

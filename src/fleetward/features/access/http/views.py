@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.model.identity import Grant, Identity
@@ -112,7 +112,7 @@ PASSWORD_RULES = PasswordRules(MIN_LENGTH, MIN_SCORE)
 
 
 def view_grant(grant: Grant) -> GrantView:
-    last_used_at = None if grant.last_used_at is None else render_time(grant.last_used_at)
+    last_used_at = render_time_or_none(grant.last_used_at)
     given_at = render_time(grant.given_at)
     return GrantView(grant.id, grant.role.value, grant.group, grant.given_by, given_at, last_used_at)
 
@@ -139,7 +139,7 @@ def view_token(token: Token) -> TokenView:
         scopes=None if token.scopes is None else sorted(token.scopes),
         created_at=render_time(token.created_at),
         expires_at=render_time(token.expires_at),
-        last_used_at=None if token.last_used_at is None else render_time(token.last_used_at),
+        last_used_at=render_time_or_none(token.last_used_at),
     )
 
 
@@ -162,7 +162,7 @@ def view_operator(tx: Tx, name: str) -> OperatorView:
         grants=[view_grant(one) for one in grants.list_grants(tx, name)],
         created_by=operator.created_by,
         created_at=render_time(operator.created_at),
-        last_seen_at=None if operator.last_seen_at is None else render_time(operator.last_seen_at),
+        last_seen_at=render_time_or_none(operator.last_seen_at),
         factors=view_factors(tx, name),
     )
 
@@ -179,7 +179,7 @@ def view_me(
         via=identity.via,
         grants=[] if name is None else [view_grant(one) for one in grants.list_grants(tx, name)],
         permissions=_permissions({} if identity.restricted else ctx.decider.list_rights(tx, identity)),
-        mfa_at=None if identity.mfa_at is None else render_time(identity.mfa_at),
+        mfa_at=render_time_or_none(identity.mfa_at),
         csrf=None if secret is None else csrf_token(secret),
         session=None if session is None else view_session(ctx, session, current=session.id),
         restricted=identity.restricted,

@@ -77,10 +77,6 @@ def update_state(tx: Tx, name: str, before: OperatorState, after: OperatorState)
     return tx.conn.execute(change.values(state=after.value)).rowcount == 1
 
 
-def update_display_name(tx: Tx, name: str, display_name: str) -> None:
-    tx.conn.execute(operators.update().where(operators.c.name == name).values(display_name=display_name))
-
-
 def mark_seen(tx: Tx, name: str) -> None:
     tx.conn.execute(operators.update().where(operators.c.name == name).values(last_seen_at=tx.now))
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.web import Db, Principal, edge_of, requires
 from fleetward.features.devices.model import Selection
 from fleetward.features.messaging.http import CommandBody, MessagingContext
@@ -238,16 +237,14 @@ def _view_plan(plan: Plan, *, is_applied: bool) -> BulkView:
 def _view_report(report: UpdateReport | None) -> UpdateReportView | None:
     if report is None:
         return None
-    return UpdateReportView(report.state, report.version, report.progress, report.error, _render(report.at))
+    return UpdateReportView(
+        report.state, report.version, report.progress, report.error, render_time_or_none(report.at)
+    )
 
 
 def _view_release(release: Release | None) -> ReleaseRefView | None:
     if release is None:
         return None
     return ReleaseRefView(
-        release.version, release.state, release.security_counter, _render(release.published_at)
+        release.version, release.state, release.security_counter, render_time_or_none(release.published_at)
     )
-
-
-def _render(at: datetime | None) -> str | None:
-    return None if at is None else render_time(at)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleetward.base.clock import render_time
+from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.events import Severity
 from fleetward.base.web import Db, Principal, requires
@@ -140,5 +140,5 @@ def _view_card(card: Card) -> CardView:
 
 
 def _view_item(item: Item) -> ItemView:
-    at = None if item.at is None else render_time(item.at)
+    at = render_time_or_none(item.at)
     return ItemView(item.label, item.device, item.href or None, at, item.event)
