@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,17 @@ def test_a_view_is_granted_by_a_ticket_that_works_once_and_closed(apps: RealApps
     for _ in range(2):
         assert apps.operator("DELETE", f"/views/{view['id']}").status_code == 204
     assert_problem(apps.operator("DELETE", "/views/view_nobody"), 404, "not_found")
+
+
+def test_views_that_ended_long_ago_are_forgotten(apps: RealApps, clock: ManualClock) -> None:
+    apps.enroll("cam-1", "cam")
+    for _ in range(2):
+        assert apps.operator("POST", "/devices/cam-1/views").status_code == 201
+    with apps.rooms.db.write("t") as tx:
+        assert media.forget_old(tx) == 0
+    clock.advance(timedelta(days=31))
+    with apps.rooms.db.write("t") as tx:
+        assert media.forget_old(tx) == 2
 
 
 def test_no_view_of_a_device_without_a_verified_session(apps: RealApps) -> None:

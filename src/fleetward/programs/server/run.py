@@ -26,6 +26,7 @@ from fleetward.features.attestation import service as attestation
 from fleetward.features.audit import service as audit
 from fleetward.features.audit.service import Keeper
 from fleetward.features.enrollment import service as enrollment
+from fleetward.features.media import service as media
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.ceremony import ensure_server_certificate, ensure_time_signer
 from fleetward.features.pki.model import identify_device
@@ -164,10 +165,10 @@ async def _listen(stack: AsyncExitStack, rooms: Rooms, messaging: Messaging) -> 
     def on_authorities(found: Iterable[x509.Certificate]) -> None:
         add_authorities(devices_tls, found)
 
-    media = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
+    relay = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
     show_setup_link(rooms.db, rooms.access)
-    console = build_console_app(rooms, messaging_context(messaging.archive), media, on_authorities)
-    devices = build_devices_app(rooms, media)
+    console = build_console_app(rooms, messaging_context(messaging.archive), relay, on_authorities)
+    devices = build_devices_app(rooms, relay)
     throttle = RefusalThrottle()
     for name, app, port, context in (
         ("console", console, rooms.ports.console, console_tls),
@@ -253,6 +254,7 @@ def _start_timers(
             attestation.forget_expired(tx)
             enrollment.forget_expired(tx)
             access_cleaning.forget_expired(tx)
+            media.forget_old(tx)
 
     def end_emergencies() -> None:
         with rooms.db.read() as tx:
