@@ -9,7 +9,7 @@ from fleetward.base.db import Database
 from fleetward.base.events import list_events
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, DeviceState, KeyTier, Model
-from fleetward.features.messaging import jobs, service
+from fleetward.features.messaging import handlers, service
 from fleetward.features.messaging.model import RefusalCode
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.model import DeviceCertificate
@@ -94,15 +94,15 @@ def test_every_event_that_matters_draws_the_record_afresh(
     with db.write("operator:alice") as tx:
         devices.end(tx, "cam-1", DeviceState.REVOKED, "stolen")
     with db.read() as tx:
-        notices = [jobs.Notice(event.id, event.kind, event.device) for event in list_events(tx)]
-    assert {one.kind for one in notices} >= jobs.ADMISSION_KINDS - {"attestation.failed"}
-    (record,) = jobs.admission_changes(db, notices)
+        notices = [handlers.Notice(event.id, event.kind, event.device) for event in list_events(tx)]
+    assert {one.kind for one in notices} >= handlers.ADMISSION_KINDS - {"attestation.failed"}
+    (record,) = handlers.admission_changes(db, notices)
     assert record.state is DeviceState.REVOKED
     assert record.revoked_serials == {f"{certificate.serial:x}"}
     assert record.live_serials == frozenset()
     assert record.version == max(one.id for one in notices)
     clock.advance(48 * HOUR)
-    assert jobs.all_admission_records(db)[0].revoked_serials == frozenset()
+    assert handlers.all_admission_records(db)[0].revoked_serials == frozenset()
 
 
 def test_all_records_come_page_by_page(db: Database) -> None:
@@ -110,5 +110,5 @@ def test_all_records_come_page_by_page(db: Database) -> None:
         devices.add_model(tx, Model("sensor"))
         for number in range(1001):
             devices.register(tx, f"s-{number:04}", "sensor")
-    records = jobs.all_admission_records(db)
+    records = handlers.all_admission_records(db)
     assert [record.device for record in records] == [f"s-{number:04}" for number in range(1001)]

@@ -10,7 +10,7 @@ from fleetward.base.events import list_events
 from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, DeviceState, Model
-from fleetward.features.messaging import jobs, service
+from fleetward.features.messaging import handlers, service
 from fleetward.features.messaging.model import CommandRecord, CommandState
 from fleetward.wire.command import CommandResult
 from fleetward.wire.shadow import Reported
@@ -45,7 +45,7 @@ def answer(db: Database, number: int, *, ok: bool = True, device: str = "cam-1")
 def test_a_queued_command_is_audited_told_and_waits(db: Database) -> None:
     command = queue(db)
     assert (command.state, command.actor) == (CommandState.QUEUED, "operator:alice")
-    assert [one.id for one in jobs.commands_for(db, ["cam-1"])] == [command.id]
+    assert [one.id for one in handlers.commands_for(db, ["cam-1"])] == [command.id]
     with db.read() as tx:
         assert "command.queued" in {entry.action for entry, _ in audit.search(tx)}
         assert list_events(tx, device="cam-1")[-1].details == {"command": command.id, "name": "ping"}
@@ -55,9 +55,9 @@ def test_a_sent_command_is_sent_again_ever_later(db: Database, clock: ManualCloc
     command = queue(db, timeout_s=3600)
     gaps = []
     for _ in range(8):
-        jobs.mark_sent(db, [get(db, command.id)])
+        handlers.mark_sent(db, [get(db, command.id)])
         waited = 0
-        while not jobs.due_commands(db, frozenset({"cam-1"})):
+        while not handlers.due_commands(db, frozenset({"cam-1"})):
             clock.advance(SECOND)
             waited += 1
         gaps.append(waited)
@@ -66,7 +66,7 @@ def test_a_sent_command_is_sent_again_ever_later(db: Database, clock: ManualCloc
 
 def test_due_commands_of_absent_devices_stay(db: Database) -> None:
     queue(db)
-    assert jobs.due_commands(db, frozenset({"cam-2"})) == []
+    assert handlers.due_commands(db, frozenset({"cam-2"})) == []
 
 
 @pytest.mark.parametrize(("ok", "state"), [(True, CommandState.DONE), (False, CommandState.FAILED)])
@@ -77,7 +77,7 @@ def test_a_result_closes_a_command_once(db: Database, *, ok: bool, state: Comman
     closed = get(db, command.id)
     assert closed.state is state
     assert closed.result == CommandResult(ok=ok, output={"x": 1})
-    assert jobs.commands_for(db, ["cam-1"]) == []
+    assert handlers.commands_for(db, ["cam-1"]) == []
 
 
 def test_another_device_cannot_close_a_command(db: Database) -> None:
@@ -89,8 +89,8 @@ def test_another_device_cannot_close_a_command(db: Database) -> None:
 def test_a_command_times_out_and_a_late_result_changes_nothing(db: Database, clock: ManualClock) -> None:
     command = queue(db, timeout_s=5)
     clock.advance(6 * SECOND)
-    assert jobs.commands_for(db, ["cam-1"]) == []
-    jobs.due_commands(db, frozenset())
+    assert handlers.commands_for(db, ["cam-1"]) == []
+    handlers.due_commands(db, frozenset())
     assert get(db, command.id).state is CommandState.TIMED_OUT
     assert not answer(db, command.id)
     assert get(db, command.id).result is None
@@ -175,7 +175,7 @@ def test_a_device_that_lost_its_memory_counts_afresh(db: Database) -> None:
 def test_desired_state_is_sent_until_the_device_has_acted_on_it(db: Database) -> None:
     with db.write("operator:alice") as tx:
         service.set_desired(tx, "cam-1", {"a": 1})
-    assert [shadow.device for shadow in jobs.desired_of(db, ["cam-1", "cam-2"])] == ["cam-1"]
+    assert [shadow.device for shadow in handlers.desired_of(db, ["cam-1", "cam-2"])] == ["cam-1"]
     with db.write("system:messaging") as tx:
         service.record_reported(tx, "cam-1", Reported(1, {"a": 1}, desired_version=1), tx.now)
-    assert jobs.desired_of(db, ["cam-1", "cam-2"]) == []
+    assert handlers.desired_of(db, ["cam-1", "cam-2"]) == []

@@ -14,7 +14,7 @@ import nats
 from fleetward.base.db import Database
 from fleetward.base.errors import FleetwardError
 from fleetward.base.logging import get_logger
-from fleetward.features.messaging import jobs
+from fleetward.features.messaging import handlers
 from fleetward.features.messaging.model import CommandRecord, Shadow
 from fleetward.outside.nats.connection import NatsConnection
 from fleetward.wire.command import Command, render_command
@@ -77,15 +77,17 @@ class Downlink:
             return
         loop = asyncio.get_running_loop()
         present = devices & set(self._connected())
-        commands = await loop.run_in_executor(self._threads, jobs.commands_for, self._db, present)
+        commands = await loop.run_in_executor(self._threads, handlers.commands_for, self._db, present)
         await self._send(commands)
-        for shadow in await loop.run_in_executor(self._threads, jobs.desired_of, self._db, present):
+        for shadow in await loop.run_in_executor(self._threads, handlers.desired_of, self._db, present):
             await self.send_desired(shadow)
 
     async def _send_due(self) -> None:
         loop = asyncio.get_running_loop()
         connected = frozenset(self._connected())
-        await self._send(await loop.run_in_executor(self._threads, jobs.due_commands, self._db, connected))
+        await self._send(
+            await loop.run_in_executor(self._threads, handlers.due_commands, self._db, connected)
+        )
 
     async def _send(self, commands: list[CommandRecord]) -> None:
         if not commands:
@@ -94,4 +96,6 @@ class Downlink:
             topic = Topic(command.device, TopicKind.COMMAND, str(command.id))
             message = Command(command.id, command.name, command.args, command.expires_at)
             await self._platform.client.publish(topic.subject, render_command(message))
-        await asyncio.get_running_loop().run_in_executor(self._threads, jobs.mark_sent, self._db, commands)
+        await asyncio.get_running_loop().run_in_executor(
+            self._threads, handlers.mark_sent, self._db, commands
+        )

@@ -9,7 +9,7 @@ from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
-from fleetward.features.messaging import jobs
+from fleetward.features.messaging import handlers
 from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, refusal_of
 from fleetward.outside.nats.connection import NatsConnection
 from fleetward.outside.nats.downlink import Downlink
@@ -20,15 +20,16 @@ from fleetward.outside.nats.presence import publish_session_ended
 log = get_logger("events")
 
 NAME = "messaging"
+_SERVED_KINDS = (handlers.COMMAND_QUEUED, handlers.SHADOW_DESIRED)
 _CERTIFICATE_REVOKED = "certificate.revoked"
 SUBJECTS = tuple(
     f"{SUBJECT_PREFIX}{kind}"
-    for kind in (*sorted(jobs.ADMISSION_KINDS), jobs.COMMAND_QUEUED, jobs.SHADOW_DESIRED)
+    for kind in (*sorted(handlers.ADMISSION_KINDS), handlers.COMMAND_QUEUED, handlers.SHADOW_DESIRED)
 )
 
 
 class EventHandler:
-    """Handles batches of events; see `jobs.admission_changes`."""
+    """Handles batches of events; see `handlers.admission_changes`."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class EventHandler:
         """Write changed admission records first: that disconnects who must go."""
         notices = _parse(batch)
         loop = asyncio.get_running_loop()
-        records = await loop.run_in_executor(self._threads, jobs.admission_changes, self._db, notices)
+        records = await loop.run_in_executor(self._threads, handlers.admission_changes, self._db, notices)
         revoked = {one.device for one in notices if one.kind == _CERTIFICATE_REVOKED}
         for record in records:
             refusal = self._refuses_every_session(record, had_revocation=record.device in revoked)
@@ -59,7 +60,10 @@ class EventHandler:
                 await publish_session_ended(self._platform, record.device, refusal)
         await self._admission.put_all(records)
         for notice in notices:
-            if notice.kind in (jobs.COMMAND_QUEUED, jobs.SHADOW_DESIRED) and notice.device is not None:
+            if (
+                notice.kind in (handlers.COMMAND_QUEUED, handlers.SHADOW_DESIRED)
+                and notice.device is not None
+            ):
                 self._downlink.serve(notice.device)
 
     def _refuses_every_session(self, record: AdmissionRecord, *, had_revocation: bool) -> Refusal | None:
@@ -75,11 +79,11 @@ class EventHandler:
         return refusal
 
 
-def _parse(batch: list[Msg]) -> list[jobs.Notice]:
+def _parse(batch: list[Msg]) -> list[handlers.Notice]:
     notices = []
     for message in batch:
         try:
-            notices.append(jobs.parse_notice(message.data))
+            notices.append(handlers.parse_notice(message.data))
         except InvalidInputError as error:
             log.warning("event_unreadable", subject=message.subject, reason=error.message)
     return notices

@@ -16,8 +16,8 @@ from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
-from fleetward.features.messaging import jobs
-from fleetward.features.messaging.jobs import DeviceMessage, TakenReading
+from fleetward.features.messaging import handlers
+from fleetward.features.messaging.handlers import DeviceMessage, TakenReading
 from fleetward.features.messaging.model import Shadow
 from fleetward.outside.nats.batch import BatchPublisher, Outgoing
 from fleetward.outside.nats.connection import NatsConnection, retry
@@ -91,7 +91,7 @@ class Ingest:
         loop = asyncio.get_running_loop()
         refused: list[tuple[DeviceMessage, str]] = []
         taken = await loop.run_in_executor(
-            self._threads, jobs.take_in, self._db, messages, lambda one, why: refused.append((one, why))
+            self._threads, handlers.take_in, self._db, messages, lambda one, why: refused.append((one, why))
         )
         for message, reason in refused:
             topic = message.topic

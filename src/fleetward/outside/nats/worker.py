@@ -10,7 +10,7 @@ from nats.js import JetStreamContext
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.logging import get_logger
-from fleetward.features.messaging import jobs
+from fleetward.features.messaging import handlers
 from fleetward.features.messaging.model import Refusal
 from fleetward.outside.nats import events, ingest
 from fleetward.outside.nats.connection import NatsConnection, retry
@@ -117,7 +117,7 @@ class Worker:
         """
         shared = self._shared
         loop = asyncio.get_running_loop()
-        version = await loop.run_in_executor(shared.threads, jobs.registry_version, shared.db)
+        version = await loop.run_in_executor(shared.threads, handlers.registry_version, shared.db)
         if shared.admission.newest_version() > version:
             log.warning(
                 "admission_of_another_database", bucket=shared.admission.newest_version(), database=version
@@ -146,7 +146,7 @@ class Worker:
         """Bring the bucket `admission` to what SQL says: whatever was missed is mended."""
         shared = self._shared
         loop = asyncio.get_running_loop()
-        records = await loop.run_in_executor(shared.threads, jobs.all_admission_records, shared.db)
+        records = await loop.run_in_executor(shared.threads, handlers.all_admission_records, shared.db)
         changed = await shared.admission.replace_all(records)
         log.info("admission_rebuilt", devices=len(records), changed=changed)
 
