@@ -21,7 +21,6 @@ log = get_logger("events")
 
 NAME = "messaging"
 _SERVED_KINDS = (handlers.COMMAND_QUEUED, handlers.SHADOW_DESIRED)
-_CERTIFICATE_REVOKED = "certificate.revoked"
 SUBJECTS = tuple(
     f"{SUBJECT_PREFIX}{kind}"
     for kind in (*sorted(handlers.ADMISSION_KINDS), handlers.COMMAND_QUEUED, handlers.SHADOW_DESIRED)
@@ -53,11 +52,17 @@ class EventHandler:
         notices = _parse(batch)
         loop = asyncio.get_running_loop()
         records = await loop.run_in_executor(self._threads, handlers.admission_changes, self._db, notices)
-        revoked = {one.device for one in notices if one.kind == _CERTIFICATE_REVOKED}
+        revoked = {
+            one.device for one in notices if one.kind == handlers.CERTIFICATE_REVOKED and not one.superseded
+        }
         for record in records:
             refusal = self._refuses_every_session(record, had_revocation=record.device in revoked)
             if refusal is not None:
                 await publish_session_ended(self._platform, record.device, refusal)
+        for notice in notices:
+            if notice.superseded and notice.device is not None:
+                refusal = _revoked(notice.device)
+                await publish_session_ended(self._platform, notice.device, refusal, serials=notice.superseded)
         await self._admission.put_all(records)
         for notice in notices:
             if (
@@ -71,12 +76,12 @@ class EventHandler:
         serial = next(iter(record.live_serials), "")
         refusal = refusal_of(record, serial, self._clock.now())
         if refusal is None and had_revocation:
-            return Refusal(
-                RefusalCode.CERTIFICATE_REVOKED,
-                f"A certificate of device {record.device} was revoked.",
-                record.device,
-            )
+            return _revoked(record.device)
         return refusal
+
+
+def _revoked(device: str) -> Refusal:
+    return Refusal(RefusalCode.CERTIFICATE_REVOKED, f"A certificate of device {device} was revoked.", device)
 
 
 def _parse(batch: list[Msg]) -> list[handlers.Notice]:

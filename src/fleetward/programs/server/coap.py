@@ -26,7 +26,7 @@ from fleetward.base.errors import (
 )
 from fleetward.base.events import Severity, emit
 from fleetward.base.throttle import RefusalThrottle
-from fleetward.features.devices.peer import authenticate_peer
+from fleetward.features.devices.peer import admit_peer, authenticate_peer
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.messaging import service as messaging
 from fleetward.outside.dtls.coap import CoapAnswer, CoapRequest, refuse
@@ -88,12 +88,10 @@ class CoapApp:
         return CoapAnswer(CHANGED)
 
     def _check_session(self, der: bytes, device_id: str) -> None:
+        peer = admit_peer(self._rooms.db, self._rooms.pki, der)
+        if peer.device.id != device_id:
+            raise ForbiddenError(f"topic of {device_id}: expected the device's own, found {peer.device.id}'s")
         with self._rooms.db.read() as tx:
-            peer = authenticate_peer(tx, self._rooms.pki, der)
-            if peer.device.id != device_id:
-                raise ForbiddenError(
-                    f"topic of {device_id}: expected the device's own, found {peer.device.id}'s"
-                )
             messaging.require_session(tx, device_id, peer.certificate)
 
 
