@@ -29,7 +29,6 @@ class SessionChange:
 
 def record_session_changes(tx: Tx, changes: Sequence[SessionChange]) -> None:
     """Tell of sessions that began and ended, in order; revoke the certificates that they have replaced."""
-    pki.retire_superseded(tx, {int(one.serial, 16) for one in changes if one.is_open and one.serial})
     for change in changes:
         if change.is_open:
             emit(
@@ -52,6 +51,7 @@ def record_session_changes(tx: Tx, changes: Sequence[SessionChange]) -> None:
                 reason=change.reason,
                 at=render_time(change.at),
             )
+    pki.retire_superseded(tx, {int(one.serial, 16) for one in changes if one.is_open and one.serial})
 
 
 def list_used_of_several(tx: Tx, shown: dict[str, str]) -> dict[str, int]:
