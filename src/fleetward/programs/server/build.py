@@ -48,7 +48,6 @@ from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
 from fleetward.features.pki.profiles import RevocationUrls
 from fleetward.features.pki.rollover import load_earlier_cas
 from fleetward.features.pki.service import PkiContext
-from fleetward.features.updates import device_http as updates_device_http
 from fleetward.features.updates import http as updates_http
 from fleetward.features.updates.context import UpdatesContext, load_updates_context
 from fleetward.outside.auditing.witness import FileWitness
@@ -193,7 +192,7 @@ def build_devices_app(rooms: Rooms, media: MediaContext) -> FastAPI:
     for router in (
         enrollment_device_http.device_router,
         attestation_http.device_router,
-        updates_device_http.device_router,
+        updates_http.device_router,
         media_http.device_router,
         pki_http.public_router,
     ):

@@ -31,7 +31,7 @@ from fleetward.features.pki import service as pki
 from fleetward.features.pki.ceremony import ensure_server_certificate, ensure_time_signer
 from fleetward.features.pki.model import identify_device
 from fleetward.features.updates import service as updates
-from fleetward.features.updates.metadata import refresh_due, repair
+from fleetward.features.updates.repository.metadata import refresh_due, repair
 from fleetward.migrations.runner import migrate
 from fleetward.outside.dtls.server import dtls_context, load_certificate, serve_dtls
 from fleetward.outside.media.bus import NatsMediaBus
