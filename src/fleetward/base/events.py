@@ -4,9 +4,10 @@ An event is a row written in the same transaction as the change it tells of (an 
 carries rows to JetStream at least once; handlers are idempotent. Rooms below never import rooms above:
 they emit, the rooms above subscribe.
 
-Ids are given in the order of the commits, so whoever has read up to an id has all below it: rows are written as
-the last thing a transaction does, on PostgreSQL under a lock that it holds until it has committed (there a
-sequence gives ids long before the commit). See docs/decisions/0011-events-in-the-order-of-commits.md.
+Ids are given in the order of the commits, so whoever has read up to an id has all below it: rows are
+written as the last thing a transaction does, on PostgreSQL under a lock that it holds until it has committed
+(there a sequence gives ids long before the commit).
+See docs/decisions/0011-events-in-the-order-of-commits.md.
 """
 
 import json
@@ -46,8 +47,8 @@ events_table = sa.Table(
 )
 _INSERT = events_table.insert()
 _ORDER_LOCK = 0x6576656E7473  # "events"; any number that is ours alone in the database
-# The last lock a transaction takes, so nobody who holds it waits for another. Whoever stands still while it holds
-# it is cut off, or no event could be told any more.
+# The last lock a transaction takes, so that nobody who holds it waits for another. Whoever stands still while
+# holding it is cut off: nobody else could tell an event any more.
 _HOLD_ORDER = sa.select(
     sa.func.set_config("idle_in_transaction_session_timeout", "30s", sa.true()),
     sa.func.pg_advisory_xact_lock(_ORDER_LOCK),
@@ -58,8 +59,6 @@ _UNPUBLISHED = (
     .order_by(events_table.c.id)
     .limit(sa.bindparam("most"))
 )
-# The registry's, named here for one join: whose events somebody may see depends on the device's group now.
-_devices = sa.table("devices", sa.column("id"), sa.column("group"))
 
 
 class Severity(StrEnum):
@@ -144,24 +143,16 @@ def list_events(
     *,
     device: str | None = None,
     since: datetime | None = None,
-    groups: frozenset[str] | None = None,
     after_id: int = 0,
     limit: int = 1000,
 ) -> list[Event]:
-    """Return up to `limit` events, oldest first, with an id over `after_id`; also those told in `tx` itself.
-
-    Args:
-        groups: only events of devices that are in one of these groups now; None for all, also of no device.
-    """
+    """Return up to `limit` events with an id over `after_id`, oldest first; those of `tx` too."""
     _write_outgoing(tx)
     query = events_table.select().where(events_table.c.id > after_id).order_by(events_table.c.id).limit(limit)
     if device is not None:
         query = query.where(events_table.c.device == device)
     if since is not None:
         query = query.where(events_table.c.at >= since)
-    if groups is not None:
-        seen = sa.select(_devices.c.id).where(_devices.c.group.in_(sorted(groups)))
-        query = query.where(events_table.c.device.in_(seen))
     return [as_event(row) for row in tx.conn.execute(query)]
 
 

@@ -29,13 +29,13 @@ from fleetward.features.access.service.authenticating import OperatorAuthenticat
 from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.attestation import http as attestation_http
-from fleetward.features.audit import events_http
 from fleetward.features.audit import http as audit_http
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.devices import http as devices_http
 from fleetward.features.enrollment import device_http as enrollment_device_http
 from fleetward.features.enrollment import http as enrollment_http
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
+from fleetward.features.events import http as events_http
 from fleetward.features.media import http as media_http
 from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
