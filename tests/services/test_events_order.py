@@ -19,7 +19,7 @@ from fleetward.migrations.runner import migrate
 from support.clock import ManualClock
 from support.events import Follower
 
-_WRITERS, _ROUNDS = 8, 25
+_WRITERS, _ROUNDS = 8, 15
 
 
 @pytest.fixture
@@ -41,6 +41,26 @@ def test_an_event_of_a_transaction_that_commits_late_is_not_skipped(postgres: Da
     follower.poll()
     assert follower.messages == ["quick", "slow"]
     assert follower.ids == sorted(set(follower.ids))
+
+
+def test_whoever_writes_meanwhile_waits_until_the_lower_ids_are_committed(postgres: Database) -> None:
+    follower = Follower(postgres)
+
+    def write_quickly() -> None:
+        with postgres.write("operator:quick") as tx:
+            emit(tx, "test.happened", "quick")
+
+    quick = threading.Thread(target=write_quickly)
+    with postgres.write("operator:slow") as tx:
+        emit(tx, "test.happened", "slow")
+        assert [one.message for one in list_events(tx)] == ["slow"]  # it has its id
+        quick.start()
+        while quick.is_alive() and not _is_anybody_waiting(postgres):
+            time.sleep(0.01)
+        follower.poll()
+    quick.join()
+    follower.poll()
+    assert follower.messages == ["slow", "quick"]
 
 
 def test_a_transaction_that_is_rolled_back_tells_nothing(db: Database) -> None:
@@ -79,7 +99,7 @@ def test_whoever_stands_still_with_its_events_written_does_not_hold_up_the_other
     assert shown == "30s"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_followers_see_each_event_once_and_in_one_order_while_many_write(db: Database, seed: int) -> None:
     """Writers tell at once, wait, touch rows others hold, commit late or roll back; readers read on."""
     done = threading.Event()
@@ -127,6 +147,12 @@ def _write(db: Database, texts: list[str], dice: random.Random) -> bool:
 def _hold_a_row(tx: Tx) -> None:
     """Take the one row that all writers take, after having told: as the audit log's head is."""
     tx.conn.execute(sa.text("UPDATE audit_head SET kept = kept WHERE id = 1"))
+
+
+def _is_anybody_waiting(db: Database) -> bool:
+    with db.read() as tx:
+        waiting = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        return bool(tx.conn.execute(waiting).scalar_one())
 
 
 def test_writers_in_other_processes_keep_the_order(db: Database) -> None:
