@@ -2,9 +2,9 @@
 
 from fleetward.base.feature import Feature, House, Port, Role, Routes, Start, Timer
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.updates import device_http, http, service
+from fleetward.features.updates import http, service
 from fleetward.features.updates.context import UpdatesContext
-from fleetward.features.updates.metadata import refresh_due, repair
+from fleetward.features.updates.repository.metadata import refresh_due, repair
 
 
 def _register_boot_references(house: House) -> None:
@@ -28,7 +28,7 @@ feature = Feature(
     context=UpdatesContext,
     routes=(
         Routes(http.router, Port.API, body_limits=http.BODY_LIMITS),
-        Routes(device_http.device_router, Port.DEVICES),
+        Routes(http.device_router, Port.DEVICES),
     ),
     starts=(
         Start("boot-references", _register_boot_references),
