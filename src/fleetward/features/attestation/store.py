@@ -1,7 +1,7 @@
 """Attestation's SQL: vendors, challenges, attestation keys, reference values, appraisals."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -236,6 +236,15 @@ def list_appraisals(tx: Tx, device_id: str, *, limit: int) -> list[Appraisal]:
         .limit(limit)
     )
     return [_as_appraisal(row) for row in tx.conn.execute(query)]
+
+
+def list_latest(tx: Tx, devices: Collection[str]) -> list[tuple[str, bool, datetime]]:
+    """Return device, whether it was good and its end, of each device's last appraisal."""
+    newest = sa.select(sa.func.max(appraisals.c.id)).where(appraisals.c.device.in_(devices))
+    query = sa.select(appraisals.c.device, appraisals.c.good, appraisals.c.expires_at).where(
+        appraisals.c.id.in_(newest.group_by(appraisals.c.device).scalar_subquery())
+    )
+    return [(row[0], bool(row[1]), row[2]) for row in tx.conn.execute(query)]
 
 
 def list_failing(tx: Tx, among: IdQuery, *, limit: int) -> tuple[int, list[Appraisal]]:
