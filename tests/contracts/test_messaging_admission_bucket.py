@@ -124,6 +124,18 @@ def test_a_record_of_the_same_version_does_not_overwrite_one_read_later(rig: Rig
     assert rig.loop.run(interleave()) == [REVOKED] * 3
 
 
+def test_a_worker_that_hears_nothing_of_the_other_overwrites_nothing(rig: Rig, bucket: Bucket) -> None:
+    async def interleave() -> tuple[list[str], AdmissionRecord | None]:
+        first, second = bucket.mirrors
+        for consumer in await bucket.js.consumers_info("KV_admission"):
+            await bucket.js.delete_consumer("KV_admission", consumer.name)
+        await first.change(["cam-1"], draw_revoked)
+        again = await second.write([ACTIVE], second.mark())
+        return again, (await bucket.started_later()).find("cam-1")
+
+    assert rig.loop.run(interleave()) == (["cam-1"], REVOKED)
+
+
 def test_a_change_that_was_taken_back_still_stops_a_writer_who_saw_it(rig: Rig, bucket: Bucket) -> None:
     """Quarantined, let out, quarantined: he who read in between must not let it out in the end."""
 

@@ -76,6 +76,15 @@ appraisals = sa.Table(
     sa.Index("ix_attestation_appraisals_bad", "device", "id", sqlite_where=_BAD, postgresql_where=_BAD),
 )
 
+_LATEST = sa.select(appraisals.c.device, appraisals.c.good, appraisals.c.expires_at).where(
+    appraisals.c.id.in_(
+        sa.select(sa.func.max(appraisals.c.id))
+        .where(appraisals.c.device.in_(sa.bindparam("of", expanding=True)))
+        .group_by(appraisals.c.device)
+        .scalar_subquery()
+    )
+)
+
 
 def put_anchor(tx: Tx, fingerprint: str, subject: str, der: bytes) -> bool:
     """Trust a vendor's certificate; return whether it is new."""
@@ -240,11 +249,8 @@ def list_appraisals(tx: Tx, device_id: str, *, limit: int) -> list[Appraisal]:
 
 def list_latest(tx: Tx, devices: Collection[str]) -> list[tuple[str, bool, datetime]]:
     """Return device, whether it was good and its end, of each device's last appraisal."""
-    newest = sa.select(sa.func.max(appraisals.c.id)).where(appraisals.c.device.in_(devices))
-    query = sa.select(appraisals.c.device, appraisals.c.good, appraisals.c.expires_at).where(
-        appraisals.c.id.in_(newest.group_by(appraisals.c.device).scalar_subquery())
-    )
-    return [(row[0], bool(row[1]), row[2]) for row in tx.conn.execute(query)]
+    found = tx.conn.execute(_LATEST, {"of": list(devices)}).all()
+    return [(device, bool(good), expires_at) for device, good, expires_at in found]
 
 
 def list_failing(tx: Tx, among: IdQuery, *, limit: int) -> tuple[int, list[Appraisal]]:

@@ -74,8 +74,12 @@ _DEVICE_BY_ID = devices.select().where(devices.c.id == sa.bindparam("wanted"))
 _STANDINGS = (
     sa.select(devices.c.id, devices.c.state, models.c.attestation)
     .join_from(devices, models, devices.c.model == models.c.id)
+    .where(devices.c.id > sa.bindparam("after"))
     .order_by(devices.c.id)
+    .limit(sa.bindparam("most"))
 )
+_STANDINGS_OF = _STANDINGS.where(devices.c.id.in_(sa.bindparam("of", expanding=True)))
+_STATES = {state.value: state for state in DeviceState}
 
 
 def insert_model(tx: Tx, model: Model) -> None:
@@ -200,12 +204,11 @@ def list_by_ids(tx: Tx, ids: Sequence[str], groups: frozenset[str] | None) -> li
 
 def list_standings(tx: Tx, *, ids: Collection[str] | None, after: str, limit: int) -> list[Standing]:
     """Return the standing of up to `limit` devices by id, those after `after`; with `ids`, of these only."""
-    query = _STANDINGS.where(devices.c.id > after).limit(limit)
-    if ids is not None:
-        query = query.where(devices.c.id.in_(ids))
+    given = {"after": after, "most": limit} | ({} if ids is None else {"of": list(ids)})
+    found = tx.conn.execute(_STANDINGS if ids is None else _STANDINGS_OF, given).all()
     return [
-        Standing(row.id, DeviceState(row.state), row.attestation == AttestationPolicy.REQUIRED)
-        for row in tx.conn.execute(query)
+        Standing(device, _STATES[state], attestation == AttestationPolicy.REQUIRED)
+        for device, state, attestation in found
     ]
 
 

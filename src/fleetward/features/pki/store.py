@@ -74,7 +74,7 @@ _REVOKED_SERIALS = sa.select(certificates.c.serial).where(
 )
 _REVOKED_SERIALS_OF = _REVOKED_SERIALS.where(certificates.c.device == sa.bindparam("of"))
 _UNEXPIRED = (
-    sa.select(certificates.c.device, certificates.c.serial, certificates.c.revoked_at)
+    sa.select(certificates.c.device, certificates.c.serial, certificates.c.revoked_at.is_not(None))
     .where(
         certificates.c.device.in_(sa.bindparam("of", expanding=True)),
         certificates.c.not_after > sa.bindparam("now"),
@@ -146,8 +146,8 @@ def list_revoked_serials(tx: Tx, device_id: str | None, now: datetime) -> list[i
 
 def list_unexpired(tx: Tx, devices: Collection[str]) -> list[tuple[str, str, bool]]:
     """Return device, serial in hexadecimal and whether it is revoked, each device's newest first."""
-    found = tx.conn.execute(_UNEXPIRED, {"of": list(devices), "now": tx.now})
-    return [(row[0], row[1], row[2] is not None) for row in found]
+    found = tx.conn.execute(_UNEXPIRED, {"of": list(devices), "now": tx.now}).all()
+    return [(device, serial, bool(is_revoked)) for device, serial, is_revoked in found]
 
 
 def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertificate]:
