@@ -27,7 +27,7 @@ from fleetward.features.pki.model import DeviceCertificate
 from fleetward.features.updates.boot.pointer import BootPointer, Slot
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.device import messages as m
-from fleetward.features.updates.device_http import device_router
+from fleetward.features.updates.http import device_router
 from fleetward.features.updates.model import Release
 from fleetward.features.updates.ports import ArtifactFetcher, Download
 from fleetward.migrations.runner import migrate

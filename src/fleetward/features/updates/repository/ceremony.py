@@ -13,15 +13,15 @@ from tuf.api.metadata import Metadata, Root
 
 from fleetward.base.errors import ConflictError
 from fleetward.base.files import write_atomically
-from fleetward.features.updates.keys import (
+from fleetward.features.updates.ports import BlobStore
+from fleetward.features.updates.repository.keys import (
     KeyFiles,
     ensure_key,
     find_latest_root,
     load_key,
     write_key,
 )
-from fleetward.features.updates.ports import BlobStore
-from fleetward.features.updates.repository import ROLES, sign
+from fleetward.features.updates.repository.rendering import ROLES, sign
 from fleetward.wire.manifest import render_pinned_keys
 from fleetward.wire.update_paths import root_blob
 

@@ -22,7 +22,7 @@ from tuf.api.metadata import Metadata, Root
 from fleetward.base.errors import ConfigError, CorruptDataError, KeyUnavailableError
 from fleetward.base.files import write_secret
 from fleetward.features.updates.ports import BlobMissingError, BlobStore
-from fleetward.features.updates.repository import ROLES, RepositoryKeys, check_keys
+from fleetward.features.updates.repository.rendering import ROLES, RepositoryKeys, check_keys
 from fleetward.wire.update_paths import root_blob
 
 MAX_ROOT_BYTES = 512_000  # what python-tuf's client takes

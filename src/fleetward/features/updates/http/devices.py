@@ -8,9 +8,9 @@ from fastapi.responses import StreamingResponse
 from fleetward.base.errors import NotFoundError
 from fleetward.features.devices.peer import DevicePeer, Peer
 from fleetward.features.updates.context import UpdatesContext
+from fleetward.features.updates.http.ranges import parse_range
 from fleetward.features.updates.ports import BlobMissingError
-from fleetward.features.updates.ranges import parse_range
-from fleetward.features.updates.repository import MAX_METADATA_BYTES, measure
+from fleetward.features.updates.repository.rendering import MAX_METADATA_BYTES, measure
 from fleetward.wire import update_paths as paths
 
 device_router = APIRouter(prefix=paths.PREFIX, tags=["device updates"])

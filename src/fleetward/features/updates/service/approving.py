@@ -21,14 +21,8 @@ from fleetward.features.updates.model import (
     ReleaseState,
     check_approver,
 )
-from fleetward.features.updates.service import (
-    MAX_REASON_CHARS,
-    finish,
-    get_release,
-    has_files,
-    sign_manifest,
-    subject_of,
-)
+from fleetward.features.updates.service.finishing import finish, has_files, sign_manifest
+from fleetward.features.updates.service.releases import MAX_REASON_CHARS, get_release, subject_of
 
 
 def approve(db: Database, context: UpdatesContext, operator: str | None, model: str, version: str) -> Release:

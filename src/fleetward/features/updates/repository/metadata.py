@@ -20,10 +20,10 @@ from fleetward.base.logging import get_logger
 from fleetward.features.audit import service as audit
 from fleetward.features.updates import store
 from fleetward.features.updates.context import UpdatesContext
-from fleetward.features.updates.keys import find_latest_root
 from fleetward.features.updates.model import RepositoryState, due_roles
 from fleetward.features.updates.ports import BlobMissingError
-from fleetward.features.updates.repository import MAX_METADATA_BYTES, ROLES, render_metadata
+from fleetward.features.updates.repository.keys import find_latest_root
+from fleetward.features.updates.repository.rendering import MAX_METADATA_BYTES, ROLES, render_metadata
 from fleetward.wire.update_paths import metadata_blob
 
 log = get_logger("updates")

@@ -13,9 +13,9 @@ from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Database
 from fleetward.base.errors import NotFoundError
 from fleetward.base.web import Db, Principal, requires
-from fleetward.features.updates import approving, service
+from fleetward.features.updates import service
 from fleetward.features.updates.context import DEFAULT_MAX_IMAGE_BYTES, UpdatesContext
-from fleetward.features.updates.keys import MAX_ROOT_BYTES
+from fleetward.features.updates.http.upload import receive_release
 from fleetward.features.updates.model import (
     APPROVALS_NEEDED,
     MAX_SBOM_BYTES,
@@ -24,7 +24,7 @@ from fleetward.features.updates.model import (
     Release,
     ReleaseState,
 )
-from fleetward.features.updates.upload import receive_release
+from fleetward.features.updates.repository.keys import MAX_ROOT_BYTES
 from fleetward.wire import update_paths as paths
 from fleetward.wire.manifest import render_pinned_keys
 
@@ -119,9 +119,9 @@ def list_releases(
     db: Db, _principal: Annotated[Principal, requires("release.read")], model: str | None = None
 ) -> list[ReleaseView]:
     with db.read() as tx:
-        approvals = approving.list_approvals(tx)
+        approvals = service.list_approvals(tx)
         return [
-            view_release(one, approving.list_counted(tx, one, approvals.get(one.id, [])))
+            view_release(one, service.list_counted(tx, one, approvals.get(one.id, [])))
             for one in service.list_releases(tx, model=model)
         ]
 
@@ -144,7 +144,7 @@ def approve(
     principal: Annotated[Principal, requires("release.approve")],
 ) -> ReleaseView:
     """Approve another's release; the second approval signs it and offers it to devices."""
-    return _view(db, approving.approve(db, _context(request), principal.operator, model, version))
+    return _view(db, service.approve(db, _context(request), principal.operator, model, version))
 
 
 @router.post("/releases/{model}/{version}/reject")
@@ -156,7 +156,7 @@ def reject(
     principal: Annotated[Principal, requires("release.approve")],
 ) -> ReleaseView:
     """Refuse a pending release for good."""
-    return _view(db, approving.reject(db, principal.actor, model, version, body.reason))
+    return _view(db, service.reject(db, principal.actor, model, version, body.reason))
 
 
 @router.post("/releases/{model}/{version}/withdraw")
@@ -249,8 +249,8 @@ def view_release(release: Release, approvals: Sequence[Approval]) -> ReleaseView
 
 def _view(db: Database, release: Release) -> ReleaseView:
     with db.read() as tx:
-        given = approving.list_approvals(tx).get(release.id, [])
-        return view_release(release, approving.list_counted(tx, release, given))
+        given = service.list_approvals(tx).get(release.id, [])
+        return view_release(release, service.list_counted(tx, release, given))
 
 
 def _download(request: Request, target: str, artifact: Artifact, media_type: str) -> StreamingResponse:
