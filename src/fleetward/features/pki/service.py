@@ -30,7 +30,6 @@ from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.profiles import RevocationUrls, sign_device, subject_key_id
 
 MAX_LISTED = 200
-MAX_DENIED = 16
 KEPT_AFTER_EXPIRY = timedelta(days=90)
 
 
@@ -225,11 +224,17 @@ def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertifica
 
 
 def list_revoked_serials(tx: Tx, device_id: str | None = None) -> list[int]:
-    """Return the serials that are revoked and not expired: the denylist.
+    """Return the serials that are revoked and not expired, of one device or of all: the denylist."""
+    return store.list_revoked_serials(tx, device_id, tx.now)
 
-    Of one device the last 16: whatever is not among its live ones is refused anyway, only with fewer words.
+
+def list_unexpired(tx: Tx, devices: Collection[str]) -> list[tuple[str, str, bool]]:
+    """Return what these devices' unexpired certificates are, each device's newest first.
+
+    Returns:
+        device, serial in hexadecimal, whether it was revoked.
     """
-    return store.list_revoked_serials(tx, device_id, most=MAX_DENIED)
+    return store.list_unexpired(tx, devices)
 
 
 def is_revoked(tx: Tx, serial: int) -> bool:
