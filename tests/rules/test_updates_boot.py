@@ -182,6 +182,14 @@ def test_a_refused_trial_is_not_tried_as_the_other_slot() -> None:
     assert refusals(selection) == [(Slot.B, Refusal.IMAGE_CHANGED), (Slot.A, Refusal.EMPTY)]
 
 
+def test_a_trial_in_the_active_slot_leaves_the_other() -> None:
+    """No code of ours writes such a pointer, but one may lie on the disk."""
+    pointer = begin_trial(BootPointer(Slot.A), Slot.A, "f" * 64)
+    selection = select(pointer, slots(OLD_SLOT, NEW_SLOT), rules())
+    assert chosen(selection).envelope == NEW
+    assert refusals(selection) == [(Slot.A, Refusal.IMAGE_CHANGED)]
+
+
 def test_the_other_slot_starts_where_the_active_one_may_not() -> None:
     pointer = BootPointer(Slot.A, None, Failure("f" * 64, "why"))
     selection = select(pointer, slots(slot_of(OLD, b"changed"), NEW_SLOT), rules())
