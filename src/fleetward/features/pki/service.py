@@ -27,7 +27,7 @@ from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.profiles import RevocationUrls, sign_device, subject_key_id
 
 MAX_LISTED = 200
-_KEPT_AFTER_EXPIRY = timedelta(days=90)
+KEPT_AFTER_EXPIRY = timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def verify_device_certificate(tx: Tx, context: PkiContext, der: bytes, now: date
 
 def forget_expired(tx: Tx) -> int:
     """Delete what expired 90 days ago; the audit log keeps that it was issued. Return how many."""
-    return store.delete_expired(tx, tx.now - _KEPT_AFTER_EXPIRY)
+    return store.delete_expired(tx, tx.now - KEPT_AFTER_EXPIRY)
 
 
 def _revoke(tx: Tx, device_id: str, serials: list[int], reason: str, why: RevocationReason) -> None:

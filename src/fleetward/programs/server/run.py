@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 import uvloop
 from cryptography import x509
@@ -16,22 +17,15 @@ from fastapi import FastAPI
 from fleetward.base.clock import SystemClock
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.errors import ConfigError, PortInUseError
+from fleetward.base.feature import House, Role
 from fleetward.base.files import write_atomically
 from fleetward.base.layout import DataFolder
 from fleetward.base.logging import get_logger
 from fleetward.base.throttle import RefusalThrottle
-from fleetward.features.access.service import breakglass
-from fleetward.features.access.service import cleaning as access_cleaning
-from fleetward.features.attestation import service as attestation
 from fleetward.features.audit import service as audit
-from fleetward.features.audit.service import Keeper
 from fleetward.features.enrollment import service as enrollment
-from fleetward.features.media import service as media
-from fleetward.features.pki import service as pki
 from fleetward.features.pki.ceremony import ensure_server_certificate, ensure_time_signer
 from fleetward.features.pki.model import identify_device
-from fleetward.features.updates import service as updates
-from fleetward.features.updates.repository.metadata import refresh_due, repair
 from fleetward.migrations.runner import migrate
 from fleetward.outside.dtls.server import dtls_context, load_certificate, serve_dtls
 from fleetward.outside.media.bus import NatsMediaBus
@@ -50,9 +44,10 @@ from fleetward.programs.server.build import (
     messaging_context,
 )
 from fleetward.programs.server.coap import CoapApp, DtlsRefusals
+from fleetward.programs.server.doors import DOORS
 from fleetward.programs.server.guard import check_ports, hold_folder
 from fleetward.programs.server.initialise import adopt_log
-from fleetward.programs.server.timers import repeat
+from fleetward.programs.server.timers import forget, repeat
 from fleetward.programs.server.tls import (
     TlsRefusals,
     TlsServer,
@@ -106,9 +101,9 @@ async def _run(
         migrate(rooms.db)
         adopt_log(folder, rooms.db, rooms.audit.notary)
         _renew_certificates(rooms)
-        updates.register_boot_references(rooms.db, rooms.updates)
-        updates.finish_interrupted(rooms.db, rooms.updates)
-        repair(rooms.db, rooms.updates)
+        house = rooms.house
+        for start in (start for door in DOORS for start in door.starts):
+            start.act(house)
         messaging = await start_messaging(
             _messaging_settings(rooms, roles),
             ensure_nats_keys(folder.keys),
@@ -120,7 +115,7 @@ async def _run(
         contexts: list[Callable[[], object]] = []
         if "api" in roles:
             contexts = await _listen(stack, rooms, messaging)
-        _start_timers(stack, rooms, messaging, roles, contexts)
+        _start_timers(stack, rooms, house, messaging, roles, contexts)
         write_atomically(folder.ready, json.dumps(_ready(rooms)).encode(), mode=0o600)
         stack.callback(folder.ready.unlink, missing_ok=True)
         log.info("platform_ready", console=rooms.addresses.console, devices=rooms.addresses.devices)
@@ -235,6 +230,7 @@ def _bind(address: str, port: int, name: str) -> socket.socket:
 def _start_timers(
     stack: AsyncExitStack,
     rooms: Rooms,
+    house: House,
     messaging: Messaging,
     roles: frozenset[str],
     reload_listeners: list[Callable[[], object]],
@@ -246,30 +242,18 @@ def _start_timers(
             messaging.reload_certificates()
             log.info("server_certificate_renewed")
 
-    keeper = Keeper(rooms.db, rooms.audit.notary, rooms.audit.witness)
-
-    def forget() -> None:
-        with rooms.db.write("system:cleaning") as tx:
-            pki.forget_expired(tx)
-            attestation.forget_expired(tx)
-            enrollment.forget_expired(tx)
-            access_cleaning.forget_expired(tx)
-            media.forget_old(tx)
-
-    def end_emergencies() -> None:
-        with rooms.db.read() as tx:
-            if not breakglass.has_expired(tx):
-                return
-        with rooms.db.write("system:access") as tx:
-            breakglass.end_expired(tx)
-
     timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
-    if "worker" in roles:
+    timers += [
+        (timer.name, partial(timer.act, house), timer.every_s)
+        for door in DOORS
+        for timer in door.timers
+        if timer.role in roles
+    ]
+    if Role.WORKER in roles:
         timers += [
-            ("audit-checkpoint", keeper.keep, 5.0),
-            ("break-glass", end_emergencies, 10.0),
-            ("update-metadata", lambda: refresh_due(rooms.db, rooms.updates), 60.0),
-            ("cleaning", forget, 3600.0),
+            (f"forget-{door.name}-{one.name}", partial(forget, rooms.db, one), 3600.0)
+            for door in DOORS
+            for one in door.forgets
         ]
     for name, act, every_s in timers:
         task = asyncio.create_task(repeat(name, act, every_s=every_s), name=name)

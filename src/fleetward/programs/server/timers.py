@@ -4,7 +4,9 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from fleetward.base.db import Database
 from fleetward.base.errors import FleetwardError
+from fleetward.base.feature import Forget
 from fleetward.base.logging import get_logger
 
 log = get_logger("timers")
@@ -28,3 +30,9 @@ async def repeat(name: str, act: Callable[[], object], *, every_s: float, at_sta
         except Exception:
             log.exception("job_failed", job=name)
         await asyncio.sleep(every_s * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - spreads load
+
+
+def forget(db: Database, one: Forget) -> None:
+    """Delete what a door says no longer matters, in a transaction of its own: one failure stops no other."""
+    with db.write("system:cleaning") as tx:
+        one.act(tx)
