@@ -222,15 +222,12 @@ def test_pinned_keys_are_read_up_to_their_limit() -> None:
         parse_pinned_keys(pinned().ljust(MAX_PINNED_BYTES + 1))
     keys = [pem(Ed25519PrivateKey.generate().public_key()) for _ in range(17)]
     assert len(parse_pinned_keys(pinned(threshold=16, keys=keys[:16])).keys) == 16
-    for bad in (
-        {"keys": keys},
-        {"threshold": 17, "keys": keys[:16]},
-        {"threshold": 0},
-        {"keys": []},
-        {"more": 1},
-    ):
+    bad: list[dict[str, Any]] = [
+        {"keys": keys}, {"threshold": 17, "keys": keys[:16]}, {"threshold": 0}, {"keys": []}, {"more": 1},
+    ]  # fmt: skip
+    for changes in bad:
         with pytest.raises(InvalidInputError, match=r"^pinned keys: "):
-            parse_pinned_keys(pinned(**bad))
+            parse_pinned_keys(pinned(**changes))
 
 
 def test_keys_of_other_kinds_are_refused() -> None:
