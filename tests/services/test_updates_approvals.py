@@ -9,8 +9,9 @@ from fleetward.base.db import Database
 from fleetward.base.errors import ForbiddenError, NotFoundError
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.service import operators
-from fleetward.features.updates import approving, service
+from fleetward.features.updates import service
 from fleetward.features.updates.model import Release, ReleaseError, ReleaseState, SeparationOfDutyError
+from fleetward.features.updates.service import approving
 from fleetward.wire import update_paths as paths
 from support.people import add_operator, events_of
 from support.updates import MODEL, Publisher, make_publisher

@@ -11,12 +11,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tuf.api.metadata import Metadata, Timestamp
 
-from fleetward.features.updates import metadata, service
+from fleetward.features.updates import service
 from fleetward.features.updates.boot.pointer import Slot
-from fleetward.features.updates.ceremony import sign_next_root
 from fleetward.features.updates.context import load_updates_context
 from fleetward.features.updates.ports import Download
-from fleetward.features.updates.repository import sign
+from fleetward.features.updates.repository import metadata
+from fleetward.features.updates.repository.ceremony import sign_next_root
+from fleetward.features.updates.repository.rendering import sign
 from support.clock import ManualClock
 from support.update_device import (
     NEW,

@@ -18,10 +18,11 @@ from fleetward.base.errors import (
 )
 from fleetward.base.events import list_events
 from fleetward.features.audit import service as audit
-from fleetward.features.updates import metadata, service
-from fleetward.features.updates.ceremony import create_update_repository, sign_next_root
+from fleetward.features.updates import service
 from fleetward.features.updates.context import load_updates_context
 from fleetward.features.updates.model import ReleaseError, ReleaseState
+from fleetward.features.updates.repository import metadata
+from fleetward.features.updates.repository.ceremony import create_update_repository, sign_next_root
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.wire.manifest import parse_pinned_keys, verify_manifest
 from support.clock import ManualClock
@@ -316,7 +317,7 @@ def test_an_interrupted_key_replacement_is_finished(
         raise OSError("power cut")
 
     with monkeypatch.context() as patched:
-        patched.setattr("fleetward.features.updates.ceremony.write_key", cut_power)
+        patched.setattr("fleetward.features.updates.repository.ceremony.write_key", cut_power)
         with pytest.raises(OSError, match="power"):
             sign_next_root(
                 publisher.folder, publisher.blobs, passphrase=PASSPHRASE, now=clock.now(), replace=replaced

@@ -9,9 +9,9 @@ from fleetward.base.db import Database
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, KeyTier, Model
 from fleetward.features.updates import service
-from fleetward.features.updates.ceremony import create_update_repository
 from fleetward.features.updates.context import UpdatesContext, load_updates_context
 from fleetward.features.updates.model import Release
+from fleetward.features.updates.repository.ceremony import create_update_repository
 from fleetward.features.updates.service import NewRelease
 from fleetward.outside.blobs.open import Blobs, open_blobs
 

@@ -6,9 +6,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleetward.base.errors import ConfigError
-from fleetward.features.updates.keys import KeyFiles, find_latest_root, load_key, load_repository_keys
 from fleetward.features.updates.ports import BlobStore
-from fleetward.features.updates.repository import RepositoryKeys
+from fleetward.features.updates.repository.keys import (
+    KeyFiles,
+    find_latest_root,
+    load_key,
+    load_repository_keys,
+)
+from fleetward.features.updates.repository.rendering import RepositoryKeys
 
 DEFAULT_MAX_IMAGE_BYTES = 4 * 1024**3
 

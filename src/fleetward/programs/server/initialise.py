@@ -26,7 +26,7 @@ from fleetward.features.audit import service as audit
 from fleetward.features.audit.service import LogNotary
 from fleetward.features.pki import rollover
 from fleetward.features.pki.ceremony import create_hierarchy, write_chains
-from fleetward.features.updates.ceremony import create_update_repository
+from fleetward.features.updates.repository.ceremony import create_update_repository
 from fleetward.migrations.runner import migrate
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.credentials import ensure_nats_keys

@@ -8,7 +8,6 @@ from fleetward.features.overview.model.checklist import MIN_WAYS_IN
 from fleetward.features.overview.model.situation import say_time
 from fleetward.features.overview.service.cards import MAX_ITEMS, Card, CardKind, Item, count_of
 from fleetward.features.overview.service.people import list_people
-from fleetward.features.updates import approving
 from fleetward.features.updates import service as updates
 from fleetward.features.updates.model import APPROVALS_NEEDED, ReleaseState
 
@@ -17,10 +16,10 @@ def find_approvals(tx: Tx) -> Card:
     """Return the releases that wait for approval, the longest waiting first."""
     waiting = [one for one in updates.list_releases(tx) if one.state is ReleaseState.PENDING]
     waiting.sort(key=lambda one: one.created_at)
-    given = approving.list_approvals(tx) if waiting else {}
+    given = updates.list_approvals(tx) if waiting else {}
     items = []
     for one in waiting[:MAX_ITEMS]:
-        counted = len(approving.list_counted(tx, one, given.get(one.id, ())))
+        counted = len(updates.list_counted(tx, one, given.get(one.id, ())))
         label = f"{one.model} {one.version} by {one.author}: {counted} of {APPROVALS_NEEDED} approvals"
         items.append(Item(label, href=f"/releases/{one.model}/{one.version}", at=one.created_at))
     title = count_of(len(waiting), "release waits for approval", "releases wait for approval")

@@ -1,0 +1,1 @@
+"""The TUF repository: its keys and roots, its ceremonies, and the metadata of each model."""

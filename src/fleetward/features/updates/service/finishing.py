@@ -1,0 +1,108 @@
+"""The steps of a release on its way out. Each may be repeated: names of files carry their digests."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fleetward.base.clock import render_time
+from fleetward.base.db import Database, Tx
+from fleetward.base.events import emit
+from fleetward.features.attestation import service as attestation
+from fleetward.features.attestation.model import ReferenceValues
+from fleetward.features.audit import service as audit
+from fleetward.features.updates import store
+from fleetward.features.updates.context import UpdatesContext
+from fleetward.features.updates.model import Artifact, Release, ReleaseState
+from fleetward.features.updates.repository.metadata import Change, write_metadata
+from fleetward.features.updates.repository.rendering import ROLES, measure
+from fleetward.features.updates.service.releases import subject_of
+from fleetward.wire import update_paths as paths
+from fleetward.wire.manifest import FirmwareManifest, digest_manifest, render_manifest
+
+
+def sign_manifest(tx: Tx, context: UpdatesContext, release: Release) -> bytes:
+    """Return the signed manifest of a release, and record that it was signed."""
+    manifest = FirmwareManifest(
+        model=release.model,
+        version=release.version,
+        security_counter=release.security_counter,
+        sha256=release.image.sha256,
+        length=release.image.length,
+        sbom_sha256=release.sbom.sha256,
+        created_at=render_time(tx.now),
+    )
+    audit.append(
+        tx, "release.signed", subject_of(release), sha256=release.image.sha256,
+        security_counter=release.security_counter, sbom_sha256=release.sbom.sha256,
+    )  # fmt: skip
+    return render_manifest(manifest, [context.firmware_key])
+
+
+def finish(db: Database, context: UpdatesContext, actor: str, release: Release) -> Release:
+    """Name a signed release, whose files are stored, in metadata and record that it is out."""
+    for name, artifact in _artifact_blobs(release).items():
+        if artifact not in (release.image, release.sbom) and context.blobs.find(name) is None:
+            context.blobs.put(name, release.manifest)
+
+    def record(tx: Tx) -> None:
+        values = {"state": ReleaseState.PUBLISHED.value, "published_at": tx.now}
+        if not store.update_release(tx, release, **values):
+            return
+        attestation.add_reference(
+            tx,
+            release.model,
+            release.version,
+            ReferenceValues(release.image.sha256, digest_manifest(release.manifest).hex()),
+        )
+        audit.append(
+            tx, "release.published", subject_of(release), sha256=release.image.sha256,
+            security_counter=release.security_counter,
+        )  # fmt: skip
+        emit(
+            tx,
+            "release.published",
+            f"Firmware {release.version} for {release.model} was published by {release.author}.",
+            model=release.model,
+            version=release.version,
+            security_counter=release.security_counter,
+            sha256=release.image.sha256,
+            sbom_sha256=release.sbom.sha256,
+        )
+
+    write_metadata(db, context, actor, Change(release.model, ROLES, record))
+    with db.read(actor) as tx:
+        return store.get_release(tx, release.model, release.version)
+
+
+def has_files(context: UpdatesContext, release: Release) -> bool:
+    """Whether image and SBOM are stored."""
+    for name, artifact in _artifact_blobs(replace(release, manifest=b"")).items():
+        found = context.blobs.find(name)
+        if found is None or found.length != artifact.length:
+            return False
+    return True
+
+
+def _artifact_blobs(release: Release) -> dict[str, Artifact]:
+    """Return the blob names of a release's files; the manifest has none before it is signed."""
+    targets = {
+        paths.image(release.model, release.version): release.image,
+        paths.sbom(release.model, release.version): release.sbom,
+    }
+    if release.is_signed:
+        manifest = measure(release.manifest)
+        targets[paths.manifest(release.model, release.version)] = manifest
+        targets[paths.current_manifest(release.model, paths.DEFAULT_CHANNEL)] = manifest
+    names = {paths.consistent_name(target, one.sha256): one for target, one in targets.items()}
+    return {paths.target_blob(release.model, name)[0]: one for name, one in names.items()}
+
+
+def store_artifacts(context: UpdatesContext, release: Release, *, image: Path, sbom: bytes) -> None:
+    """Store what is not there yet of a release's files, and of its manifest when it has one."""
+    for name, artifact in _artifact_blobs(release).items():
+        found = context.blobs.find(name)
+        if found is not None and found.length == artifact.length:
+            continue  # names carry the digest, and a blob is stored whole or not at all
+        if artifact == release.image:
+            context.blobs.put_file(name, image)
+        else:
+            context.blobs.put(name, sbom if artifact == release.sbom else release.manifest)
