@@ -3,6 +3,7 @@
 from fleetward.features.messaging.service.admission import (
     SessionRefusedError,
     admission_record,
+    admission_records,
     list_admission_records,
     registry_version,
     require_session,
@@ -22,8 +23,10 @@ from fleetward.features.messaging.service.commands import (
 )
 from fleetward.features.messaging.service.sessions import (
     SessionChange,
+    list_used_of_several,
     record_refusal,
     record_session_changes,
+    retire_replaced,
 )
 from fleetward.features.messaging.service.shadows import get_shadow, record_reported, set_desired
 
@@ -31,6 +34,7 @@ __all__ = [
     "SessionChange",
     "SessionRefusedError",
     "admission_record",
+    "admission_records",
     "check_command",
     "due_commands",
     "find_open_commands",
@@ -40,6 +44,7 @@ __all__ = [
     "list_admission_records",
     "list_commands",
     "list_full_queues",
+    "list_used_of_several",
     "mark_sent",
     "queue_command",
     "record_refusal",
@@ -48,6 +53,7 @@ __all__ = [
     "record_session_changes",
     "registry_version",
     "require_session",
+    "retire_replaced",
     "set_desired",
     "time_out_commands",
 ]
