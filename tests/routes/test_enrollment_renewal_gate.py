@@ -147,3 +147,13 @@ def test_anothers_name_and_an_expired_certificate_renew_nothing(doors: Doors, re
     assert renew(current, make_csr("somebody-else")) is None
     doors.clock.advance(25 * HOUR)
     assert renew(current, make_csr(f"dev-{renew.__name__}")) is None
+
+
+def test_a_certificate_that_outlived_its_device_renews_nothing(doors: Doors, renew: Renew) -> None:
+    """The end of a device revokes what it has; one issued in the same moment is refused all the same."""
+    device = f"dev-ended-{renew.__name__}"
+    doors.apps.enroll(device, "plain")
+    with doors.apps.rooms.db.write("operator:test") as tx:
+        devices.end(tx, device, DeviceState.REVOKED, "stolen")
+        late = pki.issue_device_certificate(tx, doors.apps.rooms.pki, device, make_csr(device), 24 * HOUR)
+    assert renew(late.certificate, make_csr(device)) is None

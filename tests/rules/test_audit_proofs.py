@@ -15,7 +15,7 @@ from fleetward.features.audit.model.proofs import (
     verify_consistency,
     verify_inclusion,
 )
-from fleetward.features.audit.model.tree import EMPTY_ROOT, Tree, hash_leaf, root_of
+from fleetward.features.audit.model.tree import EMPTY_ROOT, Tree, hash_leaf, hash_node, root_of
 
 SIZES = st.one_of(st.integers(1, 70), st.integers(250, 260), st.integers(510, 700))
 
@@ -192,6 +192,28 @@ def test_no_entry_outside_a_log_is_in_it(sequence: int, size: int) -> None:
     (leaf,) = leaves_of(1)
     with pytest.raises(AuditTamperedError):
         verify_inclusion(leaf, sequence, size, [], leaf)
+
+
+@pytest.mark.parametrize("size", boundaries(17))
+def test_a_root_made_to_fit_a_path_that_goes_on_is_refused(size: int) -> None:
+    """Who states the root may choose it: the path's length is what the size says, whatever it leads to."""
+    leaves, extra = leaves_of(size), hash_leaf(b"extra")
+    for index in range(size):
+        for made in (hash_node(extra, mth(leaves)), hash_node(mth(leaves), extra)):
+            with pytest.raises(AuditTamperedError):
+                verify_inclusion(leaves[index], index, size, [*path(index, leaves), extra], made)
+
+
+@pytest.mark.parametrize("second", boundaries(17))
+def test_roots_made_to_fit_a_consistency_path_that_goes_on_are_refused(second: int) -> None:
+    leaves, extra = leaves_of(second), hash_leaf(b"extra")
+    for first in range(1, second):
+        older, newer = mth(leaves[:first]), mth(leaves)
+        found = [*subproof(first, leaves, b=True), extra]
+        for made in (hash_node(extra, newer), hash_node(newer, extra)):
+            for shown in (older, hash_node(extra, older)):
+                with pytest.raises(AuditTamperedError):
+                    verify_consistency(first, second, (shown, made), found)
 
 
 @pytest.mark.parametrize("second", boundaries(33))
