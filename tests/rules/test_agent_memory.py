@@ -12,9 +12,10 @@ from fleetward.programs.agent.entry import Run, parse_run
 # What only some devices need: update client, camera's line, chips; and what no agent needs.
 _NOT_AT_IDLE = (
     "tuf", "securesystemslib", "urllib3", "requests", "websockets", "asyncio", "tpm2_pytss", "pkcs11",
-    "click", "rich", "segno", "structlog", "fleetward.programs.cli", "fleetward.features.updates.device.machine",
-    "fleetward.programs.agent.abilities.updates.runner", "fleetward.outside.tuf", "fleetward.outside.media",
-    "fleetward.outside.keys.tpm", "fleetward.outside.keys.pkcs11", "fleetward.programs.agent.boot",
+    "click", "rich", "segno", "structlog", "fleetward.programs.cli",
+    "fleetward.features.updates.device.machine", "fleetward.programs.agent.abilities.updates.runner",
+    "fleetward.outside.tuf", "fleetward.outside.media", "fleetward.outside.keys.tpm",
+    "fleetward.outside.keys.pkcs11", "fleetward.programs.agent.boot",
 )  # fmt: skip
 _LOOK = """
 import json, sys
