@@ -1,4 +1,7 @@
-"""Which of the agent's own log lines the platform hears: warnings and errors, one of a name in 30 s."""
+"""Which of the agent's own log lines the platform hears: warnings and errors, one of a name in 30 s.
+
+A line that people must see among a device's events bears the kind of that event, and says it in a sentence.
+"""
 
 EVERY_S = 30.0
 # Forwarding these would make more of them.
@@ -24,4 +27,10 @@ class Forwarder:
             self._seen[name] = (last_s, left_out + 1)
             return None
         self._seen[name] = (now_s, 0)
-        return {**entry, "repeated": left_out} if left_out else entry
+        chosen = {**entry, "repeated": left_out} if left_out else entry
+        return _tell_failure(chosen) if name[0] == "ability_failed" else chosen
+
+
+def _tell_failure(entry: dict[str, object]) -> dict[str, object]:
+    message = f"its {entry.get('ability')} failed in {entry.get('hook')} ({entry.get('code')}): {entry.get('reason')}"
+    return {**entry, "event": "agent.ability_failed", "severity": "warning", "message": message}
