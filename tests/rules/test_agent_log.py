@@ -128,7 +128,7 @@ def test_an_ability_that_failed_is_told_as_an_event_in_a_sentence() -> None:
         **entry,
         "event": "agent.ability_failed",
         "severity": "warning",
-        "message": "its video failed in on_session (missing_program): video: expected ffmpeg on PATH, found none",
+        "message": f"its video failed in on_session (missing_program): {entry['reason']}",
     }
 
 

@@ -18,11 +18,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from fleetward.features.pki.ceremony import FileCa, issue_listener
 
 from fleetward.base.clock import SystemClock
 from fleetward.features.media.device import Video
 from fleetward.features.messaging.device import Telemetry
-from fleetward.features.pki.ceremony import FileCa, issue_listener
 from fleetward.features.updates.boot.pointer import BootPointer, Slot
 from fleetward.features.updates.boot.selection import BootRules, select
 from fleetward.features.updates.device.settings import Firmware

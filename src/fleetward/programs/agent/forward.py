@@ -32,5 +32,6 @@ class Forwarder:
 
 
 def _tell_failure(entry: dict[str, object]) -> dict[str, object]:
-    message = f"its {entry.get('ability')} failed in {entry.get('hook')} ({entry.get('code')}): {entry.get('reason')}"
+    what = f"its {entry.get('ability')} failed in {entry.get('hook')} ({entry.get('code')})"
+    message = f"{what}: {entry.get('reason')}"
     return {**entry, "event": "agent.ability_failed", "severity": "warning", "message": message}
