@@ -132,6 +132,13 @@ def test_an_ability_that_failed_is_told_as_an_event_in_a_sentence() -> None:
     }
 
 
+def test_failures_in_a_row_are_told_ever_more_rarely() -> None:
+    forwarder = Forwarder()
+    entries = [{"event": "ability_failed", "ability": "video", "failures": n} for n in range(1, 20)]
+    told = [n for n, entry in enumerate(entries, 1) if forwarder.choose(entry, n * EVERY_S) is not None]
+    assert told == [1, 2, 4, 8, 16]
+
+
 @pytest.mark.parametrize("name", ["message_dropped", "queue_trouble"])
 def test_what_would_make_more_of_itself_never_goes_up(name: str) -> None:
     assert Forwarder().choose({"event": name}, 1000.0) is None

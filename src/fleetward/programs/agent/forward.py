@@ -1,6 +1,7 @@
 """Which of the agent's own log lines the platform hears: warnings and errors, one of a name in 30 s.
 
-A line that people must see among a device's events bears the kind of that event, and says it in a sentence.
+That an ability has failed is told as an event of the device, in a sentence: at the first, second, fourth …
+failure in a row, for what is broken for good need not be told for good.
 """
 
 EVERY_S = 30.0
@@ -20,7 +21,7 @@ class Forwarder:
     def choose(self, entry: dict[str, object], now_s: float) -> dict[str, object] | None:
         """Return what goes up of a line; None when it is left out. `now_s` only moves forward."""
         name = (str(entry["event"]), str(entry.get("ability", "")))
-        if name[0] in _NEVER:
+        if name[0] in _NEVER or not _is_news(entry):
             return None
         last_s, left_out = self._seen.get(name, (float("-inf"), 0))
         if now_s - last_s < EVERY_S:
@@ -29,6 +30,11 @@ class Forwarder:
         self._seen[name] = (now_s, 0)
         chosen = {**entry, "repeated": left_out} if left_out else entry
         return _tell_failure(chosen) if name[0] == "ability_failed" else chosen
+
+
+def _is_news(entry: dict[str, object]) -> bool:
+    failures = entry.get("failures")
+    return not isinstance(failures, int) or failures & (failures - 1) == 0
 
 
 def _tell_failure(entry: dict[str, object]) -> dict[str, object]:
