@@ -114,8 +114,29 @@ def test_lines_of_other_names_and_abilities_do_not_wait_for_each_other() -> None
         {"event": "ability_failed", "ability": "updates"},
         {"event": "session_lost"},
     ]
-    assert [forwarder.choose(entry, 5.0) for entry in entries] == entries
+    chosen = [forwarder.choose(entry, 5.0) or {} for entry in entries]
+    assert [one.get("ability") for one in chosen] == ["video", "updates", None]
     assert [forwarder.choose(entry, 6.0) for entry in entries] == [None, None, None]
+
+
+def test_an_ability_that_failed_is_told_as_an_event_in_a_sentence() -> None:
+    entry: dict[str, object] = {
+        "event": "ability_failed", "level": "error", "ability": "video", "hook": "on_session",
+        "code": "missing_program", "reason": "video: expected ffmpeg on PATH, found none",
+    }  # fmt: skip
+    assert Forwarder().choose(entry, 5.0) == {
+        **entry,
+        "event": "agent.ability_failed",
+        "severity": "warning",
+        "message": f"its video failed in on_session (missing_program): {entry['reason']}",
+    }
+
+
+def test_failures_in_a_row_are_told_ever_more_rarely() -> None:
+    forwarder = Forwarder()
+    entries = [{"event": "ability_failed", "ability": "video", "failures": n} for n in range(1, 20)]
+    told = [n for n, entry in enumerate(entries, 1) if forwarder.choose(entry, n * EVERY_S) is not None]
+    assert told == [1, 2, 4, 8, 16]
 
 
 @pytest.mark.parametrize("name", ["message_dropped", "queue_trouble"])

@@ -29,7 +29,8 @@ def record_acts(folder: Path, *acts: str) -> list[Op]:
     done = subprocess.run(
         [*_STRACE, *TRACE_OPTIONS, "-o", str(trace), sys.executable, "-m", "support.spool_faults",
          str(folder / "spool"), *acts],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, check=False, capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+        check=False, capture_output=True,
     )  # fmt: skip
     assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr.decode()
     return record(trace.read_text())
