@@ -1,8 +1,8 @@
 """What others need to know of messaging."""
 
-from fleetward.base.feature import Feature, Port, Routes
+from fleetward.base.feature import Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.messaging import http
+from fleetward.features.messaging import http, service
 from fleetward.features.messaging.http import MessagingContext
 
 feature = Feature(
@@ -16,4 +16,5 @@ feature = Feature(
         Permission("shadow.write", Reach.DEVICES, "change what is desired"),
         Permission("telemetry.read", Reach.DEVICES, "see what devices send"),
     ),
+    forgets=(Forget("told-lines", service.TOLD_FOR, service.forget_old),),
 )

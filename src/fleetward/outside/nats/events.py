@@ -3,8 +3,6 @@
 import asyncio
 from concurrent.futures import Executor
 
-from nats.aio.msg import Msg
-
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
@@ -12,6 +10,7 @@ from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
 from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, refusal_of
 from fleetward.outside.nats.connection import NatsConnection
+from fleetward.outside.nats.consumer import Delivery
 from fleetward.outside.nats.downlink import Downlink
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.outbox import SUBJECT_PREFIX
@@ -48,7 +47,7 @@ class EventHandler:
         self._admission = admission
         self._downlink = downlink
 
-    async def handle(self, batch: list[Msg]) -> None:
+    async def handle(self, batch: list[Delivery]) -> None:
         """Write changed admission records first: that disconnects who must go."""
         notices = _parse(batch)
         loop = asyncio.get_running_loop()
@@ -79,7 +78,7 @@ class EventHandler:
         return refusal
 
 
-def _parse(batch: list[Msg]) -> list[handlers.Notice]:
+def _parse(batch: list[Delivery]) -> list[handlers.Notice]:
     notices = []
     for message in batch:
         try:
