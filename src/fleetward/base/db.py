@@ -80,13 +80,28 @@ class Tx:
     Attributes:
         actor: who caused it, e.g. `operator:admin`, `device:cam-1`, `system:renewal`.
         notary: signs the audit log; None only where no platform runs.
+        is_writing: whether it commits what it changes.
+        outgoing: rows of `events` that wait for its end; `base.events` alone touches them.
     """
 
     conn: sa.Connection
     now: datetime
     actor: str
     notary: Notary | None = None
+    is_writing: bool = False
+    outgoing: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    _before_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    def before_commit(self, act: Callable[[], None]) -> None:
+        """Run `act` as the last thing this transaction does: what it locks is held for the commit alone.
+
+        Raises:
+            RuntimeError: the transaction only reads; what it wrote would be lost.
+        """
+        if not self.is_writing:
+            raise RuntimeError("transaction: expected one that writes, found one that reads")
+        self._before_commit.append(act)
 
     def after_commit(self, act: Callable[[], None]) -> None:
         """Run `act` once, after this transaction has committed; never when it rolls back."""
@@ -125,8 +140,10 @@ class Database:
             is_told: whether the listeners of `on_write` hear of it.
         """
         with self._connect(is_write=True) as conn:
-            tx = Tx(conn, self.clock.now(), actor, self._notary)
+            tx = Tx(conn, self.clock.now(), actor, self._notary, is_writing=True)
             yield tx
+            for act in tx._before_commit:  # noqa: SLF001 - its owner
+                act()
         for act in tx._after_commit:  # noqa: SLF001 - its owner
             act()
         for listener in self._listeners if is_told else ():

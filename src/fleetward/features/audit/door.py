@@ -2,17 +2,14 @@
 
 from fleetward.base.feature import Feature, Port, Role, Routes, Timer
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.audit import events_http, http
+from fleetward.features.audit import http
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.audit.service import Keeper
 
 feature = Feature(
     name="audit",
     context=AuditContext,
-    routes=(Routes(http.router, Port.API), Routes(events_http.router, Port.API)),
+    routes=(Routes(http.router, Port.API),),
     timers=(Timer("audit-checkpoint", 5.0, Role.WORKER, lambda house: house.get(Keeper).keep()),),
-    permissions=(
-        Permission("audit.read", Reach.FLEET, "read the audit log"),
-        Permission("event.read", Reach.DEVICES, "see what happened"),
-    ),
+    permissions=(Permission("audit.read", Reach.FLEET, "read the audit log"),),
 )

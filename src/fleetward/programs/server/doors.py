@@ -6,6 +6,7 @@ from fleetward.features.attestation.door import feature as attestation
 from fleetward.features.audit.door import feature as audit
 from fleetward.features.devices.door import feature as devices
 from fleetward.features.enrollment.door import feature as enrollment
+from fleetward.features.events.door import feature as events
 from fleetward.features.media.door import feature as media
 from fleetward.features.messaging.door import feature as messaging
 from fleetward.features.overview.door import feature as overview
@@ -15,6 +16,7 @@ from fleetward.features.updates.door import feature as updates
 DOORS: tuple[Feature, ...] = (
     audit,
     access,
+    events,
     pki,
     devices,
     attestation,
