@@ -24,8 +24,6 @@ _NOBODYS_FAULT = (nats.errors.Error, TimeoutError, OSError, UnavailableError, Co
 class StandstillError(UnavailableError):
     """Every message fails, one by one: they are kept until the cause is mended."""
 
-    code = "standstill"
-
 
 def is_outage(error: Exception) -> bool:
     """Whether a failure says nothing about the messages."""
