@@ -1,5 +1,6 @@
 """Use cases of the certificate authority. Each change is audited and told as an event."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -195,6 +196,15 @@ def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertifica
 def list_revoked_serials(tx: Tx, device_id: str | None = None) -> list[int]:
     """Return the serials that are revoked and not expired, of one device or of all: the denylist."""
     return store.list_revoked_serials(tx, device_id, tx.now)
+
+
+def list_unexpired(tx: Tx, devices: Collection[str]) -> list[tuple[str, str, bool]]:
+    """Return what these devices' unexpired certificates are, each device's newest first.
+
+    Returns:
+        device, serial in hexadecimal, whether it was revoked.
+    """
+    return store.list_unexpired(tx, devices)
 
 
 def is_revoked(tx: Tx, serial: int) -> bool:
