@@ -1,14 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
+import type { ReactNode } from "react";
 
-import { eventsQuery } from "../../api/queries";
+import type { Device } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Severity } from "../../design/marks";
 import { Await, Empty, Sheet, TableFrame } from "../../design/parts";
+import { eventsQuery } from "./queries";
 
 const SHOWN = 300;
 
-export default function History({ id }: { id: string }) {
-  const events = useQuery(eventsQuery(id));
+export default function History({ device }: { device: Device }): ReactNode {
+  const events = useQuery(eventsQuery(device.id));
   return (
     <Sheet title="What happened" aside={<span className="soft small">newest first, live</span>} bare>
       <Await query={events} what="its history" permission="event.read">

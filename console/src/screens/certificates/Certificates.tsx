@@ -1,14 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
+import type { ReactNode } from "react";
 
-import { certificatesQuery } from "../../api/queries";
-import type { Certificate } from "../../api/types";
+import type { Certificate, Device } from "../../api/types";
 import { Ago, useNow } from "../../design/Ago";
 import { State } from "../../design/marks";
 import { Await, Empty, Sheet, TableFrame } from "../../design/parts";
 import { renderExact } from "../../design/time";
+import { certificatesQuery } from "./queries";
+import "./certificates.css";
 
-export default function Certificates({ id }: { id: string }) {
-  const certificates = useQuery(certificatesQuery(id));
+export default function Certificates({ device }: { device: Device }): ReactNode {
+  const certificates = useQuery(certificatesQuery(device.id));
   return (
     <Sheet title="Certificates" bare>
       <Await query={certificates} what="its certificates" permission="certificate.read">

@@ -2,14 +2,15 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 
-import { firmwareQuery } from "../../api/queries";
 import type { Device, Firmware as FirmwareView } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Severity, State } from "../../design/marks";
 import { Await, Empty, Facts, Sheet } from "../../design/parts";
 import { ReleaseState } from "../releases/ReleaseState";
+import { firmwareQuery } from "./queries";
+import "./firmware.css";
 
-export default function Firmware({ device }: { device: Device }) {
+export default function Firmware({ device }: { device: Device }): ReactNode {
   const firmware = useQuery(firmwareQuery(device.id));
   return (
     <Await query={firmware} what="its firmware" permission="device.read">

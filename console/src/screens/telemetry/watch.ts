@@ -23,12 +23,7 @@ export function useRecords(id: string, kind: Kind) {
   const records = useQuery({
     queryKey,
     queryFn: async () =>
-      (
-        await get("/devices/{device_id}/telemetry", {
-          path: { device_id: id },
-          query: { kind, limit: 500 },
-        })
-      ).records,
+      (await get("/devices/{device_id}/telemetry", { params: { path: { device_id: id }, query: { kind, limit: 500 } } })).records,
   });
   useEffect(() => {
     const source = new EventSource(`/api/v1/devices/${encodeURIComponent(id)}/watch`);

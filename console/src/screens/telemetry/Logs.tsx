@@ -1,11 +1,14 @@
+import type { ReactNode } from "react";
+
 import { Await, Empty, Sheet } from "../../design/parts";
-import type { TelemetryRecord } from "../../api/types";
+import type { Device, TelemetryRecord } from "../../api/types";
 import { useRecords } from "./watch";
+import "./telemetry.css";
 
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
-export default function Logs({ id }: { id: string }) {
-  const records = useRecords(id, "log");
+export default function Logs({ device }: { device: Device }): ReactNode {
+  const records = useRecords(device.id, "log");
   return (
     <Sheet title="Log" aside={<span className="soft small">newest first, live</span>} bare>
       <Await query={records} what="its log" permission="telemetry.read">

@@ -1,18 +1,19 @@
 import { Button, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { type SubmitEvent, useState } from "react";
+import { type ReactNode, type SubmitEvent, useState } from "react";
 
 import { post } from "../../api/client";
-import { commandsQuery } from "../../api/queries";
 import type { Device, DeviceCommand } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { type Shape, State, type Tone } from "../../design/marks";
 import { Await, Command, Empty, ProblemNotice, Sheet, TableFrame } from "../../design/parts";
 import { useCan } from "../../session/me";
 import { quote } from "../../shell/commandline";
+import { commandsQuery } from "./queries";
 import { parseArguments } from "./arguments";
+import "./commands.css";
 
-export default function Commands({ device }: { device: Device }) {
+export default function Commands({ device }: { device: Device }): ReactNode {
   const mayRun = useCan("command.run", device.group);
   const commands = useQuery({
     ...commandsQuery(device.id),
@@ -43,7 +44,7 @@ function CommandForm({ device }: { device: Device }) {
   const args = parseArguments(text);
   const run = useMutation({
     mutationFn: () =>
-      post("/devices/{device_id}/commands", { path: { device_id: device.id }, body: { name, args: args ?? {}, timeout_s: 30 } }),
+      post("/devices/{device_id}/commands", { params: { path: { device_id: device.id } }, body: { name, args: args ?? {}, timeout_s: 30 } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["device", device.id, "commands"] }),
   });
   const submit = (event: SubmitEvent) => {

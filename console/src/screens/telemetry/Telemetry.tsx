@@ -1,13 +1,14 @@
-import { useMemo } from "react";
+import { type ReactNode, useMemo } from "react";
 
 import { Await, Empty, Sheet } from "../../design/parts";
-import type { TelemetryRecord } from "../../api/types";
+import type { Device, TelemetryRecord } from "../../api/types";
 import { Plot } from "./Plot";
 import { findSeries } from "./series";
 import { useRecords } from "./watch";
+import "./telemetry.css";
 
-export default function Telemetry({ id }: { id: string }) {
-  const records = useRecords(id, "telemetry");
+export default function Telemetry({ device }: { device: Device }): ReactNode {
+  const records = useRecords(device.id, "telemetry");
   return (
     <Await query={records} what="its telemetry" permission="telemetry.read">
       {(list) => <Plots records={list} />}
