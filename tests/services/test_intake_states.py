@@ -1,7 +1,7 @@
 """What the intake writes, over both databases: once, in short transactions, with few statements."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -39,11 +39,13 @@ def told(db: Database, device: str = "cam-1") -> list[Event]:
 
 @contextmanager
 def counting(db: Database) -> Iterator[list[str]]:
-    """Yield the statements that run, "COMMIT" among them."""
+    """Yield the statements that run, each with its number of rows, and "COMMIT" among them."""
     seen: list[str] = []
 
-    def on_execute(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
-        seen.append(statement)
+    def on_execute(
+        _c: object, _cursor: object, statement: str, rows: Sized, _context: object, is_many: bool
+    ) -> None:
+        seen.append(f"{statement} -- {len(rows) if is_many else 1} rows")
 
     def on_commit(_c: object) -> None:
         seen.append("COMMIT")
@@ -73,9 +75,11 @@ def test_a_told_line_costs_the_same_however_many_were_told_before(db: Database) 
 
 def test_no_transaction_holds_more_lines_than_fit_in_its_time(db: Database) -> None:
     seen = statements_for(db, 500, 1)
-    rows = [part.count("INSERT INTO events") for part in "\n".join(seen).split("COMMIT")]
+    events = [one for one in seen if one.startswith("INSERT INTO events")]
+    rows = [int(one.rsplit(maxsplit=2)[1]) for one in events]
     assert max(rows) <= keep.TOLD_A_TRANSACTION
     assert sum(rows) == 500
+    assert seen.count("COMMIT") == len(rows)
 
 
 def test_a_line_that_comes_again_is_told_once(db: Database, clock: ManualClock) -> None:
