@@ -239,11 +239,11 @@ def test_a_stream_ends_when_its_reader_may_no_longer_read(
         with console.rooms.db.write("operator:ada") as tx:
             if seen == 1:
                 grants.remove(tx, taken)
-            emit(tx, "device.noticed", "Something happened.", device="cam-1")
+            emit(tx, "test.noticed", "Something happened.", device="cam-1")
 
     body = console.read_stream("/api/v1/events/stream", vic.headers, on_chunk=on_first_chunk)
     assert b"device.registered" in body
-    assert b"device.noticed" not in body
+    assert b"test.noticed" not in body
 
 
 # -- what a grant is used for
