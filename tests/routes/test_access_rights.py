@@ -9,10 +9,10 @@ import pytest
 
 from fleetward.base import sse
 from fleetward.base.events import emit
-from fleetward.features.access.model.permissions import CATALOGUE
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.service import grants
 from fleetward.features.media.store import views
+from fleetward.programs.server.doors import CATALOGUE
 from support.clock import ManualClock
 from support.console import MODEL, Caller, Console, make_platform, running_console
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import fleetward.features
 from fleetward.base.events import Severity
 from fleetward.base.feature import About
-from fleetward.features.access.model.permissions import CATALOGUE
 from fleetward.programs.server.doors import DOORS, EVENT_KINDS
 from support.doors import PAGE, severities_of, with_tables
 
@@ -53,10 +52,6 @@ def test_what_a_door_names_no_other_door_names() -> None:
     assert doubled(one.name for door in DOORS for one in door.hears) == []
     assert doubled(one.section for door in DOORS for one in door.settings) == []
     assert doubled(f"{door.name}-{one.name}" for door in DOORS for one in door.forgets) == []
-
-
-def test_permissions_are_those_of_the_doors() -> None:
-    assert {one.name: one for door in DOORS for one in door.permissions} == CATALOGUE
 
 
 def test_what_a_feature_hears_is_told_by_some_door() -> None:

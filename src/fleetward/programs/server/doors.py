@@ -4,6 +4,7 @@ The program has a door of its own, for what it tells beside the features.
 """
 
 from fleetward.base.feature import EventKind, Feature, Port, Routes
+from fleetward.base.permissions import Permission
 from fleetward.features.access.door import feature as access
 from fleetward.features.attestation.door import feature as attestation
 from fleetward.features.audit.door import feature as audit
@@ -32,6 +33,7 @@ DOORS: tuple[Feature, ...] = (
     overview,
 )
 
+CATALOGUE: dict[str, Permission] = {one.name: one for door in DOORS for one in door.permissions}
 EVENT_KINDS: dict[str, EventKind] = {one.name: one for door in DOORS for one in door.events}
 
 
