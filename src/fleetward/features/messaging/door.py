@@ -1,8 +1,9 @@
 """What others need to know of messaging."""
 
-from fleetward.base.feature import Feature, Port, Routes
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.messaging import coap, http
+from fleetward.features.messaging import coap, http, service
 from fleetward.features.messaging.http import MessagingContext
 
 feature = Feature(
@@ -10,6 +11,47 @@ feature = Feature(
     context=MessagingContext,
     routes=(Routes(http.router, Port.API),),
     coap=coap.RESOURCES,
+    events=(
+        EventKind(
+            "broker.restarted", Severity.WARNING, About.PLATFORM, "nats-server died and is started again"
+        ),
+        EventKind("session.opened", Severity.INFO, About.DEVICE, "from where"),
+        EventKind("session.closed", Severity.INFO, About.DEVICE, "why"),
+        EventKind(
+            "session.refused",
+            Severity.WARNING,
+            About.DEVICE,
+            "why; critical: another's name, a revoked certificate",
+            or_severities=frozenset({Severity.CRITICAL}),
+        ),
+        EventKind("session.conflicted", Severity.CRITICAL, About.DEVICE, "one certificate, two clients"),
+        EventKind(
+            "publish.refused",
+            Severity.WARNING,
+            About.DEVICE,
+            "to a topic not its own; critical when another device's",
+            or_severities=frozenset({Severity.CRITICAL}),
+        ),
+        EventKind(
+            "subscribe.refused",
+            Severity.WARNING,
+            About.DEVICE,
+            "of a topic not its own; critical when another device's",
+            or_severities=frozenset({Severity.CRITICAL}),
+        ),
+        EventKind("telemetry.refused", Severity.WARNING, About.DEVICE, "a message that cannot be accepted"),
+        EventKind(
+            "deadletter.added",
+            Severity.WARNING,
+            About.DEVICE,
+            "a message that could be read and not handled; it is kept for 30 days",
+        ),
+        EventKind("shadow.desired", Severity.INFO, About.DEVICE, "what is desired changed"),
+        EventKind("command.queued", Severity.INFO, About.DEVICE, "a command waits for its device"),
+        EventKind("command.done", Severity.INFO, About.DEVICE, "and was carried out"),
+        EventKind("command.failed", Severity.NOTICE, About.DEVICE, "or was not"),
+        EventKind("command.timed_out", Severity.NOTICE, About.DEVICE, "or nobody answered"),
+    ),
     permissions=(
         Permission("command.read", Reach.DEVICES, "see commands and their results"),
         Permission("command.run", Reach.DEVICES, "have a device do something"),
@@ -17,4 +59,5 @@ feature = Feature(
         Permission("shadow.write", Reach.DEVICES, "change what is desired"),
         Permission("telemetry.read", Reach.DEVICES, "see what devices send"),
     ),
+    forgets=(Forget("told-lines", service.TOLD_FOR, service.forget_old),),
 )
