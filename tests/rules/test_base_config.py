@@ -26,6 +26,8 @@ def test_settings_read_back() -> None:
         (b"trust_domain = 'A B'", "trust domain"),
         (b"trust_domain = 'a'\nlog_level = 'loud'", "log_level"),
         (b"trust_domain = 'a'\n[media]\nmax_view = 'long'", "media.max_view"),
+        (b"trust_domain = 'a'\n[events]\nkeep = 'long'", "events.keep"),
+        (b"trust_domain = 'a'\n[events]\nmost = 0", "events.most"),
         (b"trust_domain = 'a'\n[nats]\nurls = ['nats://n1:4222']", "nats.urls"),
     ],
 )

@@ -94,6 +94,13 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     witness: str = ""
 
 
+class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The feed of events: age after which one is forgotten, and how many are kept at most."""
+
+    keep: str = "365d"
+    most: int = 5_000_000
+
+
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of the server.
 
@@ -117,6 +124,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access: Access = Access()
     oidc: Oidc | None = None
     audit: Audit = Audit()
+    events: Events = Events()
 
     @property
     def public_name(self) -> str:
@@ -187,6 +195,15 @@ def _check_access(config: ServerConfig, source: str) -> None:
         raise ConfigError(f"{source}: oidc.issuer: expected https://…, found {config.oidc.issuer[:100]!r}")
 
 
+def _check_events(events: Events, source: str) -> None:
+    try:
+        parse_duration(events.keep, what="events.keep")
+    except InvalidInputError as error:
+        raise ConfigError(f"{source}: {error.message}") from error
+    if events.most < 1:
+        raise ConfigError(f"{source}: events.most: expected at least 1, found {events.most}")
+
+
 def _check(config: ServerConfig, source: str) -> None:
     try:
         parse_trust_domain(config.trust_domain)
@@ -204,6 +221,7 @@ def _check(config: ServerConfig, source: str) -> None:
     if not config.host_names:
         raise ConfigError(f"{source}: host_names: expected at least one name, found none")
     _check_access(config, source)
+    _check_events(config.events, source)
     if config.log_level not in LOG_LEVELS:
         raise ConfigError(
             f"{source}: log_level: expected one of {', '.join(LOG_LEVELS)}, found {config.log_level[:40]!r}"

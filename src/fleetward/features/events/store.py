@@ -63,3 +63,18 @@ def find_first_since(tx: Tx, since: datetime) -> int | None:
     """Return the lowest id of an event at or after `since`."""
     found = tx.conn.execute(sa.select(sa.func.min(_events.id)).where(_events.at >= since)).scalar()
     return None if found is None else int(found)
+
+
+def delete_oldest(tx: Tx, *, before: datetime, most_kept: int, limit: int) -> int:
+    """Delete up to `limit` published events that are too old or too many, but the newest; return how many."""
+    newest = tx.conn.execute(sa.select(sa.func.max(_events.id))).scalar()
+    if newest is None:
+        return 0
+    over = sa.or_(_events.at < before, _events.id <= newest - most_kept)
+    oldest = (
+        sa.select(_events.id)
+        .where(over, _events.published_at.is_not(None), _events.id != newest)
+        .order_by(_events.id)
+        .limit(limit)
+    )
+    return tx.conn.execute(events_table.delete().where(_events.id.in_(oldest))).rowcount

@@ -32,6 +32,7 @@ from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.audit.service import Keeper
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
+from fleetward.features.events.service import Kept
 from fleetward.features.events.tail import Tail
 from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
@@ -91,7 +92,10 @@ class Rooms:
     def house(self) -> House:
         """What acts of features find in every process."""
         keeper = Keeper(self.db, self.audit.notary, self.audit.witness)
-        return House(self.db, self.clock).furnished(self.pki, self.audit, self.updates, self.access, keeper)
+        age = parse_duration(self.config.events.keep, what="events.keep")
+        kept = Kept(age, self.config.events.most)
+        house = House(self.db, self.clock)
+        return house.furnished(self.pki, self.audit, self.updates, self.access, keeper, kept)
 
 
 def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: Clock) -> Rooms:
