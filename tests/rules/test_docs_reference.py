@@ -11,7 +11,7 @@ from typing import get_args
 import msgspec
 
 from fleetward.base import agent_config as agent
-from fleetward.base.config import Access, Audit, Media, Nats, Oidc, Ports, ServerConfig
+from fleetward.base.config import Access, Audit, Events, Media, Nats, Oidc, Ports, ServerConfig
 from fleetward.programs.agent.abilities.all import SECTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,6 +26,7 @@ def test_every_setting_is_documented() -> None:
         "access": Access,
         "oidc": Oidc,
         "audit": Audit,
+        "events": Events,
     }
     names = [field.name for field in msgspec.structs.fields(ServerConfig) if field.name not in sections]
     names += [
