@@ -22,6 +22,7 @@ from cryptography.x509 import CertificateSigningRequestBuilder, Name
 from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database, Tx
 from fleetward.base.events import Event, emit, list_events
+from fleetward.base.feature import Hears
 from fleetward.features.attestation import store as appraisals
 from fleetward.features.attestation.model import Appraisal
 from fleetward.features.devices import service as devices
@@ -86,14 +87,15 @@ class Issued:
 class Rig:
     """A platform's messaging in a folder; `start` and `stop` it as often as the test needs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, database: str = "", hears: tuple[Hears, ...] = ()) -> None:
         self.folder = folder
+        self.hears = hears
         self.clock = SystemClock()
         self.pki: PkiContext = make_pki(folder, self.clock.now())
         ensure_server_certificate(folder, self.pki.server_ca, ["localhost", "127.0.0.1"], self.clock.now())
         self.keys: NatsKeys = ensure_nats_keys(folder / "keys")
         (folder / "logs").mkdir(exist_ok=True)
-        self.db = Database(f"sqlite:///{folder / 'fleetward.sqlite3'}", self.clock)
+        self.db = Database(database or f"sqlite:///{folder / 'fleetward.sqlite3'}", self.clock)
         migrate(self.db)
         self.mqtt_port, self.nats_port = _free_port(), _free_port()
         self.broker = BrokerSettings(
@@ -129,6 +131,7 @@ class Rig:
             self.broker,
             roles,
             retention=Retention(max_bytes=100 * _MIB, max_mqtt_bytes=16 * _MIB),
+            hears=self.hears,
         )
         self._running = self.loop.run(
             start_messaging(

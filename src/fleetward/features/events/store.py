@@ -4,8 +4,17 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from fleetward.base.db import Tx
+from fleetward.base.db import RowId, Timestamp, Tx, insert_new, metadata
 from fleetward.base.events import Event, as_event, events_table
+
+heard = sa.Table(
+    "events_heard",
+    metadata,
+    sa.Column("handler", sa.String(64), primary_key=True),
+    sa.Column("event", RowId, primary_key=True, autoincrement=False),
+    sa.Column("event_at", Timestamp, primary_key=True),
+    sa.Column("at", Timestamp, nullable=False, index=True),
+)
 
 _events = events_table.c
 # The registry's, named here for one join: whose events somebody may see depends on the device's group now.
@@ -78,3 +87,12 @@ def delete_oldest(tx: Tx, *, before: datetime, most_kept: int, limit: int) -> in
         .limit(limit)
     )
     return tx.conn.execute(events_table.delete().where(_events.id.in_(oldest))).rowcount
+
+
+def note_heard(tx: Tx, handler: str, event: int, event_at: datetime) -> bool:
+    """Note that a handler has handled an event; return False when it had before."""
+    return insert_new(tx, heard, {"handler": handler, "event": event, "event_at": event_at, "at": tx.now})
+
+
+def forget_heard(tx: Tx, before: datetime) -> None:
+    tx.conn.execute(heard.delete().where(heard.c.at < before))

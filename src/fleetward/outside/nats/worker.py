@@ -1,7 +1,7 @@
 """The worker's part of messaging: it makes the broker follow the registry, and takes in what devices send."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from nats.js import JetStreamContext
 
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
+from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
 from fleetward.features.messaging.model import Refusal
@@ -16,6 +17,7 @@ from fleetward.outside.nats import events, ingest
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.consumer import DurableConsumer
 from fleetward.outside.nats.downlink import Downlink
+from fleetward.outside.nats.hearing import Hearing
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.presence import PresenceMirror, PresenceRecorder
 from fleetward.outside.nats.refusals import RefusalRecorder
@@ -49,7 +51,7 @@ class Shared:
 class Worker:
     """Admission, sessions, presence, ingest and commands; several processes may each run one."""
 
-    def __init__(self, shared: Shared, system: NatsConnection) -> None:
+    def __init__(self, shared: Shared, system: NatsConnection, hears: Sequence[Hears] = ()) -> None:
         self._shared = shared
         self.sessions = LiveSessions(
             shared.platform, system, shared.admission, shared.clock, on_kick=_log_kick
@@ -104,9 +106,11 @@ class Worker:
             ),
         ]
 
+        self._hearings = [Hearing(shared.js, shared.db, shared.threads, one) for one in hears]
+
     async def prepare(self) -> None:
         """Create the durable consumers: from then on no acknowledged message passes us by."""
-        for consumer in self._consumers:
+        for consumer in (*self._consumers, *self._hearings):
             await consumer.create()
 
     async def start(self) -> None:
@@ -133,7 +137,7 @@ class Worker:
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what runs until the process ends, by name."""
-        named = {consumer.name: consumer.run for consumer in self._consumers}
+        named = {one.name: one.run for one in (*self._consumers, *self._hearings)}
         return {
             **named,
             "ingest-qos0": self._ingest.run,

@@ -7,12 +7,14 @@ its id tells followers and admission records how far the feed has come.
 from dataclasses import dataclass
 from datetime import timedelta
 
-from fleetward.base.db import Database
+from fleetward.base.db import Database, Tx
 from fleetward.features.events import store
 
 ACTOR = "system:events"
 # Rows a transaction deletes: it holds up writers no longer than this.
 PAGE = 1000
+# Longer than any message waits in JetStream to be heard again.
+HEARD_KEPT = timedelta(days=100)
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,8 @@ def forget_old(db: Database, kept: Kept) -> int:
         gone += deleted
         if deleted < PAGE:
             return gone
+
+
+def forget_heard(tx: Tx) -> None:
+    """Forget which events were handled, where none can come again."""
+    store.forget_heard(tx, tx.now - HEARD_KEPT)
