@@ -110,8 +110,10 @@ class Worker:
 
     async def prepare(self) -> None:
         """Create the durable consumers: from then on no acknowledged message passes us by."""
-        for consumer in (*self._consumers, *self._hearings):
+        for consumer in self._consumers:
             await consumer.create()
+        for hearing in self._hearings:
+            await hearing.create()
 
     async def start(self) -> None:
         """Make sure the bucket `admission` speaks of this database, then learn who is connected.
@@ -137,9 +139,9 @@ class Worker:
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what runs until the process ends, by name."""
-        named = {one.name: one.run for one in (*self._consumers, *self._hearings)}
         return {
-            **named,
+            **{consumer.name: consumer.run for consumer in self._consumers},
+            **{hearing.name: hearing.run for hearing in self._hearings},
             "ingest-qos0": self._ingest.run,
             "presence": self._presence.run,
             "downlink": self._downlink.run,
