@@ -87,7 +87,8 @@ class Issued:
 class Rig:
     """A platform's messaging in a folder; `start` and `stop` it as often as the test needs."""
 
-    def __init__(self, folder: Path, *, database: str = "", hears: tuple[Hears, ...] = ()) -> None:
+    def __init__(self, folder: Path, database: str = "", hears: tuple[Hears, ...] = ()) -> None:
+        """Prepare one over a database of its own, SQLite unless `database` is another's URL."""
         self.folder = folder
         self.hears = hears
         self.clock = SystemClock()

@@ -1,9 +1,9 @@
 """What others need to know of the feed of events."""
 
-from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Role, Routes, Timer
+from fleetward.base.config import Section
+from fleetward.base.feature import Feature, Forget, Port, Role, Routes, Timer
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.events import http
+from fleetward.features.events import http, settings
 from fleetward.features.events.service import HEARD_KEPT, Kept, forget_heard, forget_old
 from fleetward.features.events.tail import Tail
 
@@ -11,14 +11,7 @@ feature = Feature(
     name="events",
     context=Tail,
     routes=(Routes(http.router, Port.API),),
-    events=(
-        EventKind(
-            "event.set_aside",
-            Severity.CRITICAL,
-            About.PLATFORM,
-            "a part of the platform could not handle an event, again and again; it goes on without it",
-        ),
-    ),
+    settings=(Section("events", settings.Events, settings.check),),
     timers=(Timer("forget-events", 600.0, Role.WORKER, lambda house: forget_old(house.db, house.get(Kept))),),
     forgets=(Forget("heard", HEARD_KEPT, forget_heard),),
     permissions=(Permission("event.read", Reach.DEVICES, "see what happened"),),

@@ -1,12 +1,13 @@
 """Has features hear events: for each `Hears` of a door a durable consumer of its own.
 
 An event is acknowledged after the transaction that handled it. One that cannot be handled comes again, later
-each time, while those after it go on; after `max_deliveries` it is set aside, which is told as an event.
+each time, while those after it go on; after `max_deliveries` it goes to the dead letters, which is told.
 While the database is away nothing counts as a failure.
 """
 
 import asyncio
 from concurrent.futures import Executor
+from datetime import datetime
 
 import nats
 from nats.aio.msg import Msg
@@ -18,7 +19,8 @@ from fleetward.base.errors import CorruptDataError, InvalidInputError, Unavailab
 from fleetward.base.events import Event
 from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
-from fleetward.features.events.service import hear, parse_event, set_aside
+from fleetward.features.events.service import hear, parse_event
+from fleetward.outside.nats.dead_letters import DeadLetterBox
 from fleetward.outside.nats.outbox import SUBJECT_PREFIX
 from fleetward.outside.nats.streams import EVENTS
 
@@ -34,8 +36,16 @@ _LONGEST_PAUSE_S = 60.0
 class Hearing:
     """Brings events to one handler; several processes may each run one, and share the events."""
 
-    def __init__(self, js: JetStreamContext, db: Database, threads: Executor, hears: Hears) -> None:
+    def __init__(
+        self,
+        js: JetStreamContext,
+        db: Database,
+        threads: Executor,
+        dead_letters: DeadLetterBox,
+        hears: Hears,
+    ) -> None:
         self._js = js
+        self._dead_letters = dead_letters
         self._db = db
         self._threads = threads
         self._hears = hears
@@ -53,6 +63,10 @@ class Hearing:
                 ack_wait=_ACK_WAIT_S,
             ),
         )
+
+    async def start(self) -> None:
+        """Play dead letters of this handler again when asked, from now on."""
+        await self._dead_letters.serve_replays(self.name, self._replay)
 
     async def run(self) -> None:
         """Handle events until cancelled."""
@@ -107,6 +121,16 @@ class Hearing:
         if deliveries < self._hears.max_deliveries:
             await message.nak(delay=min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** (deliveries - 1)))
             return
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, set_aside, self._db, self._hears, event, error)
+        await self._dead_letters.put(
+            self.name,
+            subject=message.subject,
+            sequence=message.metadata.sequence.stream,
+            at=message.metadata.timestamp,
+            payload=message.data,
+            error=error,
+            failures=deliveries,
+        )
         await message.term()
+
+    async def _replay(self, _subject: str, _sequence: int, _at: datetime, payload: bytes) -> None:
+        await self._in_thread(parse_event(payload))

@@ -16,6 +16,7 @@ from fleetward.features.messaging.model import Refusal
 from fleetward.outside.nats import events, ingest
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.consumer import DurableConsumer
+from fleetward.outside.nats.dead_letters import DeadLetterBox
 from fleetward.outside.nats.downlink import Downlink
 from fleetward.outside.nats.hearing import Hearing
 from fleetward.outside.nats.mirror import AdmissionMirror
@@ -69,6 +70,9 @@ class Worker:
             on_takeover=shared.refusals.note_takeover,
             on_open=self._downlink.serve,
         )
+        dead_letters = DeadLetterBox(
+            shared.platform, shared.js, shared.clock, shared.refusals.note_dead_letter
+        )
         self._ingest = ingest.Ingest(
             db=shared.db,
             threads=shared.threads,
@@ -76,6 +80,7 @@ class Worker:
             platform=shared.platform,
             refusals=shared.refusals,
             downlink=self._downlink,
+            dead_letters=dead_letters,
         )
         self._handler = events.EventHandler(
             db=shared.db,
@@ -93,6 +98,7 @@ class Worker:
                 name=ingest.NAME,
                 subjects=ingest.SUBJECTS,
                 handle=self._ingest.handle,
+                dead_letters=dead_letters,
                 ack_wait_s=10.0,
             ),
             DurableConsumer(
@@ -102,11 +108,12 @@ class Worker:
                 name=events.NAME,
                 subjects=events.SUBJECTS,
                 handle=self._handler.handle,
+                dead_letters=dead_letters,
                 ack_wait_s=2.0,  # a revocation waits no longer than that when a process dies over it
             ),
         ]
 
-        self._hearings = [Hearing(shared.js, shared.db, shared.threads, one) for one in hears]
+        self._hearings = [Hearing(shared.js, shared.db, shared.threads, dead_letters, one) for one in hears]
 
     async def prepare(self) -> None:
         """Create the durable consumers: from then on no acknowledged message passes us by."""
@@ -136,6 +143,8 @@ class Worker:
         await self._ingest.start()
         for consumer in self._consumers:
             await consumer.start()
+        for hearing in self._hearings:
+            await hearing.start()
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what runs until the process ends, by name."""

@@ -9,11 +9,9 @@ import msgspec
 from fleetward.base.clock import parse_time
 from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
-from fleetward.base.events import Event, Severity, emit
+from fleetward.base.events import Event, Severity
 from fleetward.base.feature import Hears
 from fleetward.features.events import store
-
-SET_ASIDE = "event.set_aside"
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -48,24 +46,6 @@ def parse_event(content: bytes) -> Event:
         dict(found.details),
         found.actor,
     )
-
-
-def set_aside(db: Database, hears: Hears, event: Event, error: Exception) -> None:
-    """Tell that a handler could not handle an event. The event itself stays in the feed, to be looked at."""
-    if event.kind == SET_ASIDE:
-        return  # else a handler of these that fails would bring about the next one
-    with db.write(f"system:{hears.name}") as tx:
-        emit(
-            tx,
-            SET_ASIDE,
-            f"Event {event.id} ({event.kind}) could not be handled by {hears.name}: {type(error).__name__}.",
-            device=event.device,
-            severity=Severity.CRITICAL,
-            handler=hears.name,
-            event=event.id,
-            of_kind=event.kind,
-            deliveries=hears.max_deliveries,
-        )
 
 
 def hear(db: Database, hears: Hears, event: Event) -> bool:
