@@ -11,6 +11,7 @@ from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
+from fleetward.features.messaging.intake.limit import Budgets, Limit
 from fleetward.features.messaging.model import Refusal
 from fleetward.outside.nats import events, ingest
 from fleetward.outside.nats.connection import NatsConnection, retry
@@ -79,6 +80,7 @@ class Worker:
             refusals=shared.refusals,
             downlink=self._downlink,
             dead_letters=dead_letters,
+            stages=(Limit(Budgets()),),
         )
         self._handler = events.EventHandler(
             db=shared.db,
