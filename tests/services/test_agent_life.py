@@ -17,8 +17,8 @@ from fleetward.base.clock import SystemClock, parse_time
 from fleetward.features.pki import service as pki
 from fleetward.programs.agent.run import EXIT_REBOOT
 from fleetward.programs.cli.main import cli
-from support.clock import OffsetClock
 from support.agent_platform import AgentHost, SmallPlatform, small_platform, wait_for
+from support.clock import OffsetClock
 from support.softhsm import make_token
 
 _names = (f"cam-{number}" for number in itertools.count(1))
