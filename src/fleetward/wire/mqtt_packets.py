@@ -66,8 +66,8 @@ def render_puback(number: int) -> bytes:
 
 
 def render_subscribe(filters: Iterable[str], number: int) -> bytes:
-    """Return a SUBSCRIBE at QoS 1 (section 3.8)."""
-    return _packet(0x82, _UINT16.pack(number) + b"".join(_text(one) + b"\x01" for one in filters))
+    """Return a SUBSCRIBE at QoS 0 (section 3.8)."""
+    return _packet(0x82, _UINT16.pack(number) + b"".join(_text(one) + b"\x00" for one in filters))
 
 
 def parse_connack(packet: Packet) -> int:

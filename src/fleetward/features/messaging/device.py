@@ -30,7 +30,7 @@ ENDS_BY_RESTART = frozenset({"reboot"})
 
 @dataclass(frozen=True)
 class Subscribe:
-    """Subscribe to these MQTT topic filters at QoS 1, then call `subscribed`."""
+    """Subscribe to these MQTT topic filters at QoS 0, then call `subscribed`: what comes down comes again."""
 
     filters: tuple[str, ...]
 

@@ -145,7 +145,9 @@ class FleetDevice:
             mqtt.render_publish(topic, payload, number, is_repeat=True)
             for number, (topic, payload) in self._held.items()
         ]
-        return [*self._send(packets, now_s), *self._after(self._session.connected(), now_s)]
+        actions = [*self._send(packets, now_s), *self._after(self._session.connected(), now_s)]
+        self._plan()
+        return actions
 
     def lost(self) -> None:
         """The line is gone."""
@@ -155,6 +157,7 @@ class FleetDevice:
     def received(self, packet: mqtt.Packet, now_s: float) -> list[Action]:
         """Act on a packet. Raises InvalidInputError for one that makes no sense."""
         self._heard_at = now_s
+        self._plan()
         match packet.kind:
             case mqtt.PUBACK:
                 if self._held.pop(mqtt.parse_puback(packet), None) is not None:

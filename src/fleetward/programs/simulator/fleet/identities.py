@@ -103,11 +103,9 @@ def ends_at(leaf: bytes) -> datetime:
     return x509.load_der_x509_certificate(leaf).not_valid_after_utc
 
 
-def ship(
-    api: Api, keys: Keys, folder: Path, devices: list[str], model: str, group: str, now: datetime
-) -> None:
+def ship(api: Api, keys: Keys, devices: list[str], model: str, group: str, now: datetime) -> None:
     """Have a factory of our own list the devices' keys, and the platform register them; known ones stay."""
-    signing = _factory_key(folder)
+    signing = keys.derive("factory", 0)
     public = signing.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     api.post("/factories", {"name": FACTORY, "public_key": public})
     for start in range(0, len(devices), _PAGE):
@@ -169,8 +167,3 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _fingerprint(keys: Keys, device: str) -> str:
     public = keys.derive(device, 0).public_key()
     return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-
-
-def _factory_key(folder: Path) -> ec.EllipticCurvePrivateKey:
-    """Return the key our factory signs with, made once: derived like the devices' own."""
-    return Keys(folder).derive("factory", 0)

@@ -27,8 +27,9 @@ from fleetward.outside.http.platform import Api, find_platform
 from fleetward.programs.simulator.fleet.device import Behaviour
 from fleetward.programs.simulator.fleet.faults import Fault
 from fleetward.programs.simulator.fleet.identities import Keys, Wallet, enroll, ship
+from fleetward.programs.simulator.fleet.plan import ShardPlan, device_id
 from fleetward.programs.simulator.fleet.profiles import Profile
-from fleetward.programs.simulator.fleet.shard import ShardPlan, device_id, run_shard
+from fleetward.programs.simulator.fleet.shard import run_shard
 from fleetward.programs.simulator.fleet.upkeep import Trust
 from fleetward.wire.manifest import parse_pinned_keys
 
@@ -139,12 +140,12 @@ def _make_identities(
     is_quiet: bool,
 ) -> None:
     """Give a certificate to each device that has none; those of an earlier run are used again."""
-    keys, wallet, now = Keys(folder), Wallet(folder), SystemClock().now()
+    keys, wallet, now = Keys(folder.parent), Wallet(folder), SystemClock().now()
     known = wallet.find(devices, good_at=now + _STILL_GOOD_FOR)
     missing = [one for one in devices if one not in known]
     if not missing:
         return
-    ship(api, keys, folder, devices, settings.model, settings.group, now)
+    ship(api, keys, devices, settings.model, settings.group, now)
     with _progress(len(missing), is_quiet=is_quiet) as on_done:
         page = []
         for identity in enroll(ready["devices"], Path(ready["ca_file"]), keys, missing, on_done):

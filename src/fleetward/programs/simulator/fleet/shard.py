@@ -5,18 +5,15 @@ import os
 import select
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from fleetward.base.clock import Clock, SystemClock
 from fleetward.base.errors import InvalidInputError
 from fleetward.programs.simulator.fleet.device import (
     Action,
-    Behaviour,
     FleetDevice,
     Leave,
     LookForUpdate,
@@ -27,7 +24,8 @@ from fleetward.programs.simulator.fleet.dice import Dice
 from fleetward.programs.simulator.fleet.faults import Fault, faults_of
 from fleetward.programs.simulator.fleet.identities import Identity, Keys, Wallet, ends_at
 from fleetward.programs.simulator.fleet.line import Line, LineLostError, Stage, Wants, find_broker
-from fleetward.programs.simulator.fleet.upkeep import Failed, Fetched, Outcome, Renewed, Trust, Upkeep
+from fleetward.programs.simulator.fleet.plan import ShardPlan, Slot, device_id
+from fleetward.programs.simulator.fleet.upkeep import Failed, Fetched, Outcome, Renewed, Upkeep
 from fleetward.wire import mqtt_packets as mqtt
 
 _CONNECTING_AT_ONCE = 64
@@ -36,48 +34,7 @@ _REPORT_EVERY_S = 1.0
 _LONGEST_WAIT_S = 0.2
 _EVENTS = 512
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-_REFUSED_PAUSE_S = 60.0
 _ACCEPTED = 0
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """What one process is to simulate.
-
-    Attributes:
-        devices: ids with their numbers in the fleet.
-        neighbours: ids, by number, that compromised devices trouble.
-        update_s: seconds between looks for a release; 0 looks only when told to.
-    """
-
-    folder: Path
-    number: int
-    server: str
-    mqtt: str
-    ca_file: Path
-    seed: int
-    devices: Sequence[tuple[int, str]]
-    size: int
-    prefix: str
-    behaviour: Behaviour
-    faults: dict[Fault, float]
-    trust: Trust
-    firmware: str
-    update_s: float
-
-
-class _Slot:
-    """A device with what this process keeps for it."""
-
-    __slots__ = ("attempts", "device", "dice", "failed_firmware", "identity", "line", "reader", "was_refused")
-
-    def __init__(self, device: FleetDevice, dice: Dice, identity: Identity) -> None:
-        self.device, self.dice, self.identity = device, dice, identity
-        self.line: Line | None = None
-        self.reader = mqtt.PacketReader()
-        self.attempts = 0
-        self.failed_firmware = ""
-        self.was_refused = False
 
 
 class Shard:
@@ -85,15 +42,15 @@ class Shard:
 
     def __init__(self, plan: ShardPlan, clock: Clock) -> None:
         self._plan, self._clock = plan, clock
-        self._keys, self._wallet = Keys(plan.folder), Wallet(plan.folder)
+        self._keys, self._wallet = Keys(plan.folder.parent), Wallet(plan.folder)
         self._broker = find_broker(plan.mqtt, plan.ca_file)
         self._epoll = select.epoll()
-        self._slots: dict[str, _Slot] = {}
-        self._by_file: dict[int, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
+        self._by_file: dict[int, Slot] = {}
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = 0
-        self._waiting: deque[_Slot] = deque()
-        self._connecting: dict[int, _Slot] = {}
+        self._waiting: deque[Slot] = deque()
+        self._connecting: dict[int, Slot] = {}
         self._outcomes: deque[Outcome] = deque()
         self._bell, bell = socket.socketpair()
         self._bell.setblocking(False)  # noqa: FBT003 - the library's own signature
@@ -159,7 +116,7 @@ class Shard:
             self._drop(slot)
         self._upkeep.close()
 
-    def _make(self, number: int, name: str, identity: Identity, now_s: float) -> _Slot:
+    def _make(self, number: int, name: str, identity: Identity, now_s: float) -> Slot:
         plan = self._plan
         dice = Dice(plan.seed, number)
         device = FleetDevice(
@@ -168,13 +125,13 @@ class Shard:
             neighbour=device_id(plan.prefix, (number + 1) % plan.size),
             firmware=plan.firmware,
         )  # fmt: skip
-        slot = _Slot(device, dice, identity)
+        slot = Slot(device, dice, identity)
         self._renew_later(slot, now_s)
         if plan.update_s:
             self._later(now_s + dice.between(0, plan.update_s), lambda at: self._look_again(slot, at))
         return slot
 
-    def _connect(self, slot: _Slot) -> None:
+    def _connect(self, slot: Slot) -> None:
         if slot.line is not None:
             return
         key = self._keys.derive(slot.identity.device, slot.identity.generation)
@@ -189,12 +146,12 @@ class Shard:
         self._epoll.register(file, select.EPOLLOUT)
         self._later(line.opened_at + _CONNECT_TIMEOUT_S, lambda _: self._give_up(slot, line))
 
-    def _give_up(self, slot: _Slot, line: Line) -> None:
+    def _give_up(self, slot: Slot, line: Line) -> None:
         if slot.line is line and line.stage is not Stage.LIVE:
             self.counts["timed_out"] += 1
             self._again(slot, LineLostError(f"{line.stage.name.lower()}: no answer in time"))
 
-    def _on_file(self, slot: _Slot, _mask: int) -> None:
+    def _on_file(self, slot: Slot, _mask: int) -> None:
         line = slot.line
         if line is None:
             return
@@ -212,20 +169,20 @@ class Shard:
         except (LineLostError, InvalidInputError) as error:
             self._again(slot, error)
 
-    def _read(self, slot: _Slot, line: Line) -> None:
+    def _read(self, slot: Slot, line: Line) -> None:
         for packet in slot.reader.feed(line.read()):
             now_s = self._now()
             if line.stage is Stage.GREETING:
                 self._greet(slot, line, mqtt.parse_connack(packet), now_s)
             else:
                 self._do(slot, slot.device.received(packet, now_s))
+                self._replan(slot)
             if slot.line is not line:
                 return
 
-    def _greet(self, slot: _Slot, line: Line, code: int, now_s: float) -> None:
+    def _greet(self, slot: Slot, line: Line, code: int, now_s: float) -> None:
         if code != _ACCEPTED:
             self.counts[f"connack_{code}"] += 1
-            slot.was_refused = True
             raise LineLostError(f"CONNACK {code}")
         line.stage = Stage.LIVE
         self._connecting.pop(line.fileno(), None)
@@ -233,9 +190,9 @@ class Shard:
         self.counts["connected"] += 1
         slot.attempts = 0
         self._do(slot, slot.device.accepted(now_s))
-        self._tick_later(slot)
+        self._replan(slot)
 
-    def _do(self, slot: _Slot, actions: list[Action]) -> None:
+    def _do(self, slot: Slot, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case Send():
@@ -251,28 +208,25 @@ class Shard:
                 case Renew():
                     self._upkeep.renew(slot.identity)
 
-    def _act(self, slot: _Slot, actions: list[Action]) -> None:
+    def _act(self, slot: Slot, actions: list[Action]) -> None:
         """As `_do`, from a timer: a line that is lost meanwhile ends nothing but itself."""
         try:
             self._do(slot, actions)
         except LineLostError as error:
             self._again(slot, error)
 
-    def _again(self, slot: _Slot, error: Exception) -> None:
+    def _again(self, slot: Slot, error: Exception) -> None:
         """Connect again later, each time after a longer pause."""
         stage = slot.line.stage.name.lower() if slot.line is not None else "connecting"
         self.counts[f"lost_{stage}"] += 1
         self.last_trouble = str(error)
         self._drop(slot)
         ceiling_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(slot.attempts, 10))
-        if slot.was_refused and slot.attempts:
-            ceiling_s = _REFUSED_PAUSE_S
-        slot.was_refused = False
         slot.attempts += 1
         at = self._now() + slot.dice.between(ceiling_s / 2, ceiling_s)
         self._later(at, lambda _: self._waiting.append(slot))
 
-    def _drop(self, slot: _Slot) -> None:
+    def _drop(self, slot: Slot) -> None:
         line, slot.line = slot.line, None
         if line is None:
             return
@@ -289,23 +243,28 @@ class Shard:
         mask = select.EPOLLIN | (select.EPOLLOUT if line.wants is Wants.WRITE else 0)
         self._epoll.modify(line.fileno(), mask)
 
-    def _tick_later(self, slot: _Slot) -> None:
-        at = slot.device.next_at
+    def _tick_later(self, slot: Slot) -> None:
+        at = slot.planned_at = slot.device.next_at
         self._later(at, lambda now_s: self._tick(slot, at, now_s))
 
-    def _tick(self, slot: _Slot, planned_at: float, now_s: float) -> None:
-        """Let a device do what is due; what was planned before its plan changed is ignored."""
-        if slot.device.next_at != planned_at:
+    def _replan(self, slot: Slot) -> None:
+        """Plan an earlier tick where the device wants one; the planned one finds out about a later one."""
+        if slot.device.next_at < slot.planned_at:
+            self._tick_later(slot)
+
+    def _tick(self, slot: Slot, planned_at: float, now_s: float) -> None:
+        if slot.planned_at != planned_at:
             return
-        self._act(slot, slot.device.tick(now_s))
+        if slot.device.next_at <= now_s:
+            self._act(slot, slot.device.tick(now_s))
         self._tick_later(slot)
 
-    def _look_again(self, slot: _Slot, at: float) -> None:
+    def _look_again(self, slot: Slot, at: float) -> None:
         self._look(slot)
         every_s = self._plan.update_s * slot.dice.between(0.9, 1.1)
         self._later(at + every_s, lambda next_at: self._look_again(slot, next_at))
 
-    def _look(self, slot: _Slot) -> None:
+    def _look(self, slot: Slot) -> None:
         is_slow = Fault.SLOW in slot.device.faults
         self._upkeep.look(slot.identity, slot.device.firmware, is_slow=is_slow)
 
@@ -329,7 +288,7 @@ class Shard:
                 elif outcome.is_refusal:
                     self._act(slot, slot.device.tell("update.refused", "critical", outcome.reason, now_s))
 
-    def _try(self, slot: _Slot, version: str, now_s: float) -> None:
+    def _try(self, slot: Slot, version: str, now_s: float) -> None:
         """Play the trial of new firmware: a reboot, some seconds of the new version, then its verdict."""
         before = slot.device.firmware
         self.counts["update_tried"] += 1
@@ -337,7 +296,7 @@ class Shard:
         self._act(slot, [*actions, Leave(slot.dice.between(1, 5))])
         self._later(now_s + slot.dice.between(6, 15), lambda at: self._decide(slot, version, before, at))
 
-    def _decide(self, slot: _Slot, version: str, before: str, now_s: float) -> None:
+    def _decide(self, slot: Slot, version: str, before: str, now_s: float) -> None:
         device = slot.device
         if Fault.ROLLBACK in device.faults:
             slot.failed_firmware = version
@@ -371,14 +330,14 @@ class Shard:
         if slot.line is not None:
             self._act(slot, [Leave(slot.dice.between(0, 2))])
 
-    def _renew_later(self, slot: _Slot, now_s: float) -> None:
+    def _renew_later(self, slot: Slot, now_s: float) -> None:
         """Renew at about half of what is left of the certificate's life."""
         left_s = max(0.0, ends_at(slot.identity.leaf).timestamp() - now_s)
         at = now_s + left_s * slot.dice.between(0.45, 0.55)
         identity = slot.identity
         self._later(at, lambda _: self._renew(slot, identity))
 
-    def _renew(self, slot: _Slot, identity: Identity) -> None:
+    def _renew(self, slot: Slot, identity: Identity) -> None:
         if slot.identity is identity:
             self._upkeep.renew(identity)
 
@@ -388,10 +347,6 @@ class Shard:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
-
-
-def device_id(prefix: str, number: int) -> str:
-    return f"{prefix}-{number:06d}"
 
 
 def run_shard(plan: ShardPlan, parent: Connection) -> None:
