@@ -31,8 +31,8 @@ from bench.rig import Result, free_port_base
 from fleetward.base.db import Database
 from fleetward.base.web import Edge, Principal, add_error_handlers
 from fleetward.features.attestation import http as attestation_http
-from fleetward.features.audit import events_http
 from fleetward.features.devices import http as devices_http
+from fleetward.features.events import http as events_http
 from fleetward.features.messaging import http as messaging_http
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.messaging.model import Presence

@@ -11,7 +11,7 @@ from fleetward.base.events import emit
 from fleetward.features.access.model.permissions import CATALOGUE
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.service import grants
-from fleetward.features.audit import events_http
+from fleetward.features.events import http as events_http
 from fleetward.features.media.store import views
 from support.clock import ManualClock
 from support.console import MODEL, Caller, Console, make_platform, running_console

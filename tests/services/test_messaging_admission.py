@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from fleetward.base.db import Database
 from fleetward.base.events import list_events
@@ -11,6 +12,7 @@ from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, DeviceState, KeyTier, Model
 from fleetward.features.messaging import handlers, service
 from fleetward.features.messaging.model import RefusalCode
+from fleetward.features.messaging.service.admission import MAX_SERIALS
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.model import DeviceCertificate
 from fleetward.features.pki.service import PkiContext
@@ -96,13 +98,14 @@ def test_every_event_that_matters_draws_the_record_afresh(
     with db.read() as tx:
         notices = [handlers.Notice(event.id, event.kind, event.device) for event in list_events(tx)]
     assert {one.kind for one in notices} >= handlers.ADMISSION_KINDS - {"attestation.failed"}
-    (record,) = handlers.admission_changes(db, notices)
+    assert handlers.admission_devices(notices) == ["cam-1"]
+    (record,) = handlers.admission_records(db, ["cam-1", "cam-none"])
     assert record.state is DeviceState.REVOKED
     assert record.revoked_serials == {f"{certificate.serial:x}"}
     assert record.live_serials == frozenset()
     assert record.version == max(one.id for one in notices)
     clock.advance(48 * HOUR)
-    assert handlers.all_admission_records(db)[0].revoked_serials == frozenset()
+    assert handlers.admission_page(db, "")[0].revoked_serials == frozenset()
 
 
 def test_all_records_come_page_by_page(db: Database) -> None:
@@ -110,5 +113,65 @@ def test_all_records_come_page_by_page(db: Database) -> None:
         devices.add_model(tx, Model("sensor"))
         for number in range(1001):
             devices.register(tx, f"s-{number:04}", "sensor")
-    records = handlers.all_admission_records(db)
-    assert [record.device for record in records] == [f"s-{number:04}" for number in range(1001)]
+    first = handlers.admission_page(db, "")
+    assert [record.device for record in first] == [f"s-{number:04}" for number in range(1000)]
+    assert [record.device for record in handlers.admission_page(db, first[-1].device)] == ["s-1000"]
+    assert handlers.admission_page(db, "s-1000") == []
+
+
+def test_a_page_asks_the_database_a_fixed_number_of_times(db: Database, authority: PkiContext) -> None:
+    for number in range(4):
+        enroll(db, authority, f"cam-{number}", "camera")
+        appraise(db, f"cam-{number}", HOUR)
+    statements: list[str] = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    assert len(handlers.admission_page(db, "")) == 4
+    asked = [one for one in statements if one.startswith("SELECT")]
+    assert len(asked) == 4  # devices, certificates, appraisals; and the version
+
+
+def test_a_page_says_of_each_device_what_its_own_record_does(
+    db: Database, authority: PkiContext, clock: ManualClock
+) -> None:
+    for number in range(2):
+        enroll(db, authority, f"cam-{number}", "camera")
+        enroll(db, authority, f"sensor-{number}", "sensor")
+    certificate = enroll(db, authority, "cam-2", "camera")
+    appraise(db, "cam-0", HOUR)
+    appraise(db, "cam-1", HOUR)
+    clock.advance(HOUR / 2)
+    with db.write("device:cam-1") as tx:
+        record_appraisal(tx, "cam-1", HOUR, is_good=False)
+        pki.revoke_certificate(tx, certificate.serial, "lost")
+    page = {record.device: record for record in handlers.admission_page(db, "")}
+    with db.read() as tx:
+        assert page == {device: service.admission_record(tx, device) for device in page}
+    assert page["cam-0"].is_appraisal_good
+    assert page["cam-0"].appraisal_expires_at == clock.now() + HOUR / 2
+    assert not page["cam-1"].is_appraisal_good
+    assert page["cam-1"].appraisal_expires_at == clock.now() + HOUR
+    assert page["cam-2"].appraisal_expires_at is None
+    assert page["cam-2"].revoked_serials == {f"{certificate.serial:x}"}
+    assert page["sensor-1"].state is DeviceState.ACTIVE
+    assert not page["sensor-1"].requires_appraisal
+
+
+def test_a_device_that_renews_for_ever_keeps_a_bounded_record(
+    db: Database, authority: PkiContext, clock: ManualClock
+) -> None:
+    issued = []
+    for _ in range(MAX_SERIALS + 1):
+        issued.append(enroll(db, authority, "cam-1", "sensor"))
+        clock.advance(timedelta(seconds=1))
+    with db.read() as tx:
+        record = service.admission_record(tx, "cam-1")
+    assert record is not None
+    assert record.live_serials == {f"{one.serial:x}" for one in issued[1:]}
+    with db.write("operator:alice") as tx:
+        for one in issued:
+            pki.revoke_certificate(tx, one.serial, "lost")
+        record = service.admission_record(tx, "cam-1")
+    assert record is not None
+    assert record.live_serials == frozenset()
+    assert record.revoked_serials == {f"{one.serial:x}" for one in issued[1:]}
+    assert refusal(db, issued[0]) == RefusalCode.CERTIFICATE_UNKNOWN

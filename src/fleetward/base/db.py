@@ -9,7 +9,7 @@ Rules:
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 
@@ -24,6 +24,7 @@ IdQuery: TypeAlias = sa.Select[tuple[str]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
+_RETRY_AFTER_S = 5
 
 
 def is_among(column: sa.ColumnElement[str], ids: IdQuery) -> sa.ColumnElement[bool]:
@@ -79,13 +80,32 @@ class Tx:
     Attributes:
         actor: who caused it, e.g. `operator:admin`, `device:cam-1`, `system:renewal`.
         notary: signs the audit log; None only where no platform runs.
+        is_writing: whether it commits what it changes.
+        outgoing: rows of `events` that wait for its end; `base.events` alone touches them.
     """
 
     conn: sa.Connection
     now: datetime
     actor: str
     notary: Notary | None = None
+    is_writing: bool = False
+    outgoing: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    _before_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    def acting_as(self, actor: str) -> "Tx":
+        """Return this transaction on behalf of whom its first statements proved to be asking."""
+        return replace(self, actor=actor)
+
+    def before_commit(self, act: Callable[[], None]) -> None:
+        """Run `act` as the last thing this transaction does: what it locks is held for the commit alone.
+
+        Raises:
+            RuntimeError: the transaction only reads; what it wrote would be lost.
+        """
+        if not self.is_writing:
+            raise RuntimeError("transaction: expected one that writes, found one that reads")
+        self._before_commit.append(act)
 
     def after_commit(self, act: Callable[[], None]) -> None:
         """Run `act` once, after this transaction has committed; never when it rolls back."""
@@ -124,8 +144,10 @@ class Database:
             is_told: whether the listeners of `on_write` hear of it.
         """
         with self._connect(is_write=True) as conn:
-            tx = Tx(conn, self.clock.now(), actor, self._notary)
+            tx = Tx(conn, self.clock.now(), actor, self._notary, is_writing=True)
             yield tx
+            for act in tx._before_commit:  # noqa: SLF001 - its owner
+                act()
         for act in tx._after_commit:  # noqa: SLF001 - its owner
             act()
         for listener in self._listeners if is_told else ():
@@ -148,10 +170,16 @@ class Database:
             raise InvalidInputError(
                 "value: expected one a database can hold, found a number out of range or a NUL character"
             ) from error
+        except sa.exc.TimeoutError as error:
+            raise UnavailableError(
+                "database: expected a connection within the time, found all of them in use",
+                retry_after_s=_RETRY_AFTER_S,
+            ) from error
         except sa.exc.OperationalError as error:
             raise UnavailableError(
                 "database: expected it to answer, found an error",
                 hint="Look at disk space, at who owns the file, and that the database is running.",
+                retry_after_s=_RETRY_AFTER_S,
             ) from error
         except sa.exc.DatabaseError as error:
             if "malformed" in str(error) or "not a database" in str(error):

@@ -3,6 +3,11 @@
 An event is a row written in the same transaction as the change it tells of (an outbox). A publisher
 carries rows to JetStream at least once; handlers are idempotent. Rooms below never import rooms above:
 they emit, the rooms above subscribe.
+
+Ids are given in the order of the commits, so whoever has read up to an id has all below it: rows are
+written as the last thing a transaction does, on PostgreSQL under a lock that it holds until it has committed
+(there a sequence gives ids long before the commit).
+See docs/decisions/0011-events-in-the-order-of-commits.md.
 """
 
 import json
@@ -41,14 +46,19 @@ events_table = sa.Table(
     sa.Index("ix_events_alerts", "at", sqlite_where=_ALERTING, postgresql_where=_ALERTING),
 )
 _INSERT = events_table.insert()
+_ORDER_LOCK = 0x6576656E7473  # "events"; any number that is ours alone in the database
+# The last lock a transaction takes, so that nobody who holds it waits for another. Whoever stands still while
+# holding it is cut off: nobody else could tell an event any more.
+_HOLD_ORDER = sa.select(
+    sa.func.set_config("idle_in_transaction_session_timeout", "30s", sa.true()),
+    sa.func.pg_advisory_xact_lock(_ORDER_LOCK),
+)
 _UNPUBLISHED = (
     events_table.select()
     .where(events_table.c.published_at.is_(None))
     .order_by(events_table.c.id)
     .limit(sa.bindparam("most"))
 )
-# The registry's, named here for one join: whose events somebody may see depends on the device's group now.
-_devices = sa.table("devices", sa.column("id"), sa.column("group"))
 
 
 class Severity(StrEnum):
@@ -94,13 +104,17 @@ def emit(
     severity: Severity = Severity.INFO,
     **details: Any,
 ) -> None:
-    """Record that something happened, in `tx`. `details` must be JSON values and hold no secret."""
+    """Record that something happened, in `tx`. `details` must be JSON values and hold no secret.
+
+    Raises:
+        RuntimeError: `tx` only reads.
+    """
     text = json.dumps(details, separators=(",", ":"), sort_keys=True, default=str)
     if len(text) > MAX_DETAILS_CHARS:
         text = json.dumps({"omitted": "details over the size limit", "chars": len(text)})
-    # Values beside the statement, not in it: compiled once, a quarter of the cost.
-    tx.conn.execute(
-        _INSERT,
+    if not tx.outgoing:
+        tx.before_commit(lambda: _write_outgoing(tx))
+    tx.outgoing.append(
         {
             "at": tx.now,
             "kind": kind,
@@ -109,8 +123,19 @@ def emit(
             "message": message[:MAX_MESSAGE_CHARS],
             "details": text,
             "actor": tx.actor,
-        },
+        }
     )
+
+
+def _write_outgoing(tx: Tx) -> None:
+    """Give ids to what `tx` has told. From here on it holds up everybody else who has something to tell."""
+    if not tx.outgoing:
+        return
+    if tx.conn.dialect.name == "postgresql":
+        tx.conn.execute(_HOLD_ORDER)
+    # Values beside the statement, not in it: compiled once, a quarter of the cost.
+    tx.conn.execute(_INSERT, tx.outgoing)
+    tx.outgoing.clear()
 
 
 def list_events(
@@ -118,28 +143,22 @@ def list_events(
     *,
     device: str | None = None,
     since: datetime | None = None,
-    groups: frozenset[str] | None = None,
     after_id: int = 0,
     limit: int = 1000,
 ) -> list[Event]:
-    """Return up to `limit` events, oldest first, with an id over `after_id`.
-
-    Args:
-        groups: only events of devices that are in one of these groups now; None for all, also of no device.
-    """
+    """Return up to `limit` events with an id over `after_id`, oldest first; those of `tx` too."""
+    _write_outgoing(tx)
     query = events_table.select().where(events_table.c.id > after_id).order_by(events_table.c.id).limit(limit)
     if device is not None:
         query = query.where(events_table.c.device == device)
     if since is not None:
         query = query.where(events_table.c.at >= since)
-    if groups is not None:
-        seen = sa.select(_devices.c.id).where(_devices.c.group.in_(sorted(groups)))
-        query = query.where(events_table.c.device.in_(seen))
     return [as_event(row) for row in tx.conn.execute(query)]
 
 
 def find_last_event_id(tx: Tx) -> int:
     """Return the id of the newest event, 0 when there is none."""
+    _write_outgoing(tx)
     return tx.conn.execute(sa.select(sa.func.max(events_table.c.id))).scalar() or 0
 
 

@@ -1,7 +1,7 @@
 """Attestation's SQL: vendors, challenges, attestation keys, reference values, appraisals."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -74,6 +74,15 @@ appraisals = sa.Table(
     sa.Column("restart_count", sa.BigInteger, nullable=False),
     sa.Index("ix_attestation_appraisals_device", "device", "id"),
     sa.Index("ix_attestation_appraisals_bad", "device", "id", sqlite_where=_BAD, postgresql_where=_BAD),
+)
+
+_LATEST = sa.select(appraisals.c.device, appraisals.c.good, appraisals.c.expires_at).where(
+    appraisals.c.id.in_(
+        sa.select(sa.func.max(appraisals.c.id))
+        .where(appraisals.c.device.in_(sa.bindparam("of", expanding=True)))
+        .group_by(appraisals.c.device)
+        .scalar_subquery()
+    )
 )
 
 
@@ -236,6 +245,12 @@ def list_appraisals(tx: Tx, device_id: str, *, limit: int) -> list[Appraisal]:
         .limit(limit)
     )
     return [_as_appraisal(row) for row in tx.conn.execute(query)]
+
+
+def list_latest(tx: Tx, devices: Collection[str]) -> list[tuple[str, bool, datetime]]:
+    """Return device, whether it was good and its end, of each device's last appraisal."""
+    found = tx.conn.execute(_LATEST, {"of": list(devices)}).all()
+    return [(device, bool(good), expires_at) for device, good, expires_at in found]
 
 
 def list_failing(tx: Tx, among: IdQuery, *, limit: int) -> tuple[int, list[Appraisal]]:

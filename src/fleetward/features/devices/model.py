@@ -169,6 +169,15 @@ class Device:
         return self.state in ENDED
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of a device only what decides on its sessions."""
+
+    id: str
+    state: DeviceState
+    requires_appraisal: bool
+
+
 def check_model(model: Model) -> Model:
     """Return `model` when its lifetimes are within limits.
 

@@ -20,6 +20,7 @@ from fleetward.features.devices.model import (
     Model,
     Order,
     Selection,
+    Standing,
     check_model,
     check_tier,
     check_transition,
@@ -189,6 +190,13 @@ def list_devices(
 def list_by_ids(tx: Tx, ids: Sequence[str], *, groups: frozenset[str] | None = None) -> list[Device]:
     """Return those of `ids` that are registered in these groups (None: in any), by id."""
     return store.list_by_ids(tx, ids, groups)
+
+
+def list_standings(
+    tx: Tx, *, ids: Collection[str] | None = None, after: str = "", limit: int = 1000
+) -> list[Standing]:
+    """Return where up to `limit` devices stand, by id, those after `after`; with `ids`, of these only."""
+    return store.list_standings(tx, ids=ids, after=after, limit=limit)
 
 
 def count_devices(tx: Tx, selection: Selection = _ALL) -> Counts:

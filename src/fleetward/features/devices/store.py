@@ -18,6 +18,7 @@ from fleetward.features.devices.model import (
     Order,
     Selection,
     SortKey,
+    Standing,
     parse_cursor,
 )
 
@@ -69,6 +70,16 @@ _SORTED_BY: dict[SortKey, sa.Column[Any]] = {
 # Made once: building and hashing a statement costs more than looking up the row.
 _MODEL_BY_ID = models.select().where(models.c.id == sa.bindparam("wanted"))
 _DEVICE_BY_ID = devices.select().where(devices.c.id == sa.bindparam("wanted"))
+
+_STANDINGS = (
+    sa.select(devices.c.id, devices.c.state, models.c.attestation)
+    .join_from(devices, models, devices.c.model == models.c.id)
+    .where(devices.c.id > sa.bindparam("after"))
+    .order_by(devices.c.id)
+    .limit(sa.bindparam("most"))
+)
+_STANDINGS_OF = _STANDINGS.where(devices.c.id.in_(sa.bindparam("of", expanding=True)))
+_STATES = {state.value: state for state in DeviceState}
 
 
 def insert_model(tx: Tx, model: Model) -> None:
@@ -189,6 +200,16 @@ def list_by_ids(tx: Tx, ids: Sequence[str], groups: frozenset[str] | None) -> li
         where = [devices.c.id.in_(ids[start : start + _MAX_VALUES]), *_conditions(Selection(groups=groups))]
         found += [_as_device(row) for row in tx.conn.execute(devices.select().where(*where))]
     return sorted(found, key=lambda one: one.id)
+
+
+def list_standings(tx: Tx, *, ids: Collection[str] | None, after: str, limit: int) -> list[Standing]:
+    """Return the standing of up to `limit` devices by id, those after `after`; with `ids`, of these only."""
+    given = {"after": after, "most": limit} | ({} if ids is None else {"of": list(ids)})
+    found = tx.conn.execute(_STANDINGS if ids is None else _STANDINGS_OF, given).all()
+    return [
+        Standing(device, _STATES[state], attestation == AttestationPolicy.REQUIRED)
+        for device, state, attestation in found
+    ]
 
 
 def update_state(tx: Tx, device: Device, to: DeviceState, reason: str) -> bool:

@@ -22,7 +22,7 @@ from fleetward.features.media.model import (
 from fleetward.features.messaging import service as messaging
 from fleetward.features.messaging.model import refusal_of
 
-_KEPT = timedelta(days=30)
+KEPT = timedelta(days=30)
 
 
 def open_view(tx: Tx, device_id: str, *, longest: timedelta = MAX_VIEW) -> tuple[View, str]:
@@ -116,7 +116,7 @@ def record_refusal(tx: Tx, device_id: str | None, reason: str, message: str) -> 
 
 def forget_old(tx: Tx) -> int:
     """Delete views that ended 30 days ago; the audit log keeps them. Return how many."""
-    return store.delete_older(tx, tx.now - _KEPT)
+    return store.delete_older(tx, tx.now - KEPT)
 
 
 def _not_found(view_id: str) -> NotFoundError:

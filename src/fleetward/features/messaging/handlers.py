@@ -20,7 +20,7 @@ from fleetward.wire.shadow import Reported, parse_reported
 from fleetward.wire.telemetry import Reading, parse_reading
 
 ACTOR = "system:messaging"
-# Of these, `admission_changes` must hear: each can open or close the way to a session.
+# Of these the admission records must hear: each can open or close the way to a session.
 ADMISSION_KINDS = frozenset(
     {
         "device.state_changed",
@@ -32,7 +32,7 @@ ADMISSION_KINDS = frozenset(
 )
 COMMAND_QUEUED = "command.queued"
 SHADOW_DESIRED = "shadow.desired"
-_PAGE = 500
+ADMISSION_PAGE = 1000
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -89,12 +89,15 @@ def parse_notice(content: bytes) -> Notice:
         raise InvalidInputError("event: expected one of ours, found another form") from error
 
 
-def admission_changes(db: Database, notices: Iterable[Notice]) -> list[AdmissionRecord]:
-    """Return the records of all devices these events concern, drawn afresh."""
-    devices = {one.device for one in notices if one.kind in ADMISSION_KINDS and one.device is not None}
+def admission_devices(notices: Iterable[Notice]) -> list[str]:
+    """Return the devices whose admission these events may have changed."""
+    return sorted({one.device for one in notices if one.kind in ADMISSION_KINDS and one.device is not None})
+
+
+def admission_records(db: Database, devices: Sequence[str]) -> list[AdmissionRecord]:
+    """Return the records of these devices as they are now; none for a device that is not registered."""
     with db.read(ACTOR) as tx:
-        found = [service.admission_record(tx, device) for device in sorted(devices)]
-    return [record for record in found if record is not None]
+        return service.admission_records(tx, devices)
 
 
 def registry_version(db: Database) -> int:
@@ -103,17 +106,10 @@ def registry_version(db: Database) -> int:
         return service.registry_version(tx)
 
 
-def all_admission_records(db: Database) -> list[AdmissionRecord]:
-    """Return the records of every device, page by page, each page over one snapshot."""
-    records: list[AdmissionRecord] = []
-    after = ""
-    while True:
-        with db.read(ACTOR) as tx:
-            page = service.list_admission_records(tx, after=after, limit=_PAGE)
-        records += page
-        if len(page) < _PAGE:
-            return records
-        after = page[-1].device
+def admission_page(db: Database, after: str) -> list[AdmissionRecord]:
+    """Return the next records by device, `ADMISSION_PAGE` at most, over one snapshot."""
+    with db.read(ACTOR) as tx:
+        return service.list_admission_records(tx, after=after, limit=ADMISSION_PAGE)
 
 
 def take_in(

@@ -50,7 +50,8 @@ class AdmissionRecord:
     """All that decides on a device's sessions apart from the certificate it shows.
 
     Attributes:
-        version: grows with every change of the registry that this record has seen.
+        version: grows with every change of the registry that this record has seen; two records that differ
+            in nothing else are equal.
         appraisal_expires_at: end of the last appraisal; None when there was none, or none is asked for.
         live_serials: certificates we have issued to it, neither revoked nor expired. One that is not among
             them was signed by someone else with our CA's key, or its event is still on its way.
@@ -58,7 +59,7 @@ class AdmissionRecord:
     """
 
     device: str
-    version: int
+    version: int = field(compare=False)
     state: DeviceState
     requires_appraisal: bool
     is_appraisal_good: bool = False

@@ -1,5 +1,6 @@
 """Use cases of the certificate authority. Each change is audited and told as an event."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,7 +28,7 @@ from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.profiles import RevocationUrls, sign_device, subject_key_id
 
 MAX_LISTED = 200
-_KEPT_AFTER_EXPIRY = timedelta(days=90)
+KEPT_AFTER_EXPIRY = timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,15 @@ def list_revoked_serials(tx: Tx, device_id: str | None = None) -> list[int]:
     return store.list_revoked_serials(tx, device_id, tx.now)
 
 
+def list_unexpired(tx: Tx, devices: Collection[str]) -> list[tuple[str, str, bool]]:
+    """Return what these devices' unexpired certificates are, each device's newest first.
+
+    Returns:
+        device, serial in hexadecimal, whether it was revoked.
+    """
+    return store.list_unexpired(tx, devices)
+
+
 def is_revoked(tx: Tx, serial: int) -> bool:
     """Whether a certificate was revoked; one we do not remember counts as revoked."""
     found = store.find_certificate(tx, serial)
@@ -221,7 +231,7 @@ def verify_device_certificate(tx: Tx, context: PkiContext, der: bytes, now: date
 
 def forget_expired(tx: Tx) -> int:
     """Delete what expired 90 days ago; the audit log keeps that it was issued. Return how many."""
-    return store.delete_expired(tx, tx.now - _KEPT_AFTER_EXPIRY)
+    return store.delete_expired(tx, tx.now - KEPT_AFTER_EXPIRY)
 
 
 def _revoke(tx: Tx, device_id: str, serials: list[int], reason: str, why: RevocationReason) -> None:

@@ -73,6 +73,14 @@ _REVOKED_SERIALS = sa.select(certificates.c.serial).where(
     certificates.c.revoked_at.is_not(None), certificates.c.not_after >= sa.bindparam("now")
 )
 _REVOKED_SERIALS_OF = _REVOKED_SERIALS.where(certificates.c.device == sa.bindparam("of"))
+_UNEXPIRED = (
+    sa.select(certificates.c.device, certificates.c.serial, certificates.c.revoked_at.is_not(None))
+    .where(
+        certificates.c.device.in_(sa.bindparam("of", expanding=True)),
+        certificates.c.not_after > sa.bindparam("now"),
+    )
+    .order_by(certificates.c.device, certificates.c.issued_at.desc())
+)
 _BY_SERIAL = sa.select(*_RECORD).where(certificates.c.serial == sa.bindparam("wanted"))
 
 
@@ -134,6 +142,12 @@ def list_revoked_serials(tx: Tx, device_id: str | None, now: datetime) -> list[i
     else:
         found = tx.conn.execute(_REVOKED_SERIALS_OF, {"now": now, "of": device_id})
     return [int(serial, 16) for serial in found.scalars()]
+
+
+def list_unexpired(tx: Tx, devices: Collection[str]) -> list[tuple[str, str, bool]]:
+    """Return device, serial in hexadecimal and whether it is revoked, each device's newest first."""
+    found = tx.conn.execute(_UNEXPIRED, {"of": list(devices), "now": tx.now}).all()
+    return [(device, serial, bool(is_revoked)) for device, serial, is_revoked in found]
 
 
 def list_ending(tx: Tx, until: datetime, among: IdQuery) -> list[EndingCertificate]:

@@ -28,7 +28,7 @@ class BatchPublisher:
         self._connection = connection
         self._prefix = ""
         self._count = 0
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._waiting: dict[str, asyncio.Future[bytes]] = {}
 
     async def start(self) -> None:
         """Hear acknowledgements from now on."""
@@ -41,6 +41,17 @@ class BatchPublisher:
 
         Raises:
             nats.errors.Error: it refused one, or did not acknowledge all within 10 s; some may be held.
+        """
+        for answer in await self.ask(messages):
+            # {"stream": …, "seq": …}, with "duplicate" for a repeat; {"error": …}; nobody there: no body.
+            if not answer or b'"error"' in answer:
+                raise nats.errors.Error(f"publish refused: {answer[:200]!r}")
+
+    async def ask(self, messages: Iterable[Outgoing]) -> list[bytes]:
+        """Return what JetStream answers to each message, in order: an acknowledgement or an error.
+
+        Raises:
+            nats.errors.Error: it did not answer all within 10 s; some may be held.
         """
         loop = asyncio.get_running_loop()
         client = self._connection.client
@@ -55,8 +66,7 @@ class BatchPublisher:
                     await client.publish(
                         message.subject, message.payload, reply=token, headers=message.headers
                     )
-                for token in tokens:
-                    await self._waiting[token]
+                return [await self._waiting[token] for token in tokens]
         except TimeoutError as error:
             raise nats.errors.TimeoutError from error
         finally:
@@ -73,10 +83,5 @@ class BatchPublisher:
 
     async def _on_ack(self, message: Msg) -> None:
         future = self._waiting.get(message.subject)
-        if future is None or future.done():
-            return
-        # {"stream": …, "seq": …}, with "duplicate" for a repeat; or {"error": …}; or nobody there: no body.
-        if message.data and b'"error"' not in message.data:
-            future.set_result(None)
-        else:
-            future.set_exception(nats.errors.Error(f"publish refused: {message.data[:200]!r}"))
+        if future is not None and not future.done():
+            future.set_result(message.data)

@@ -1,7 +1,9 @@
 """Hears events of the rooms below and makes the broker follow: who may connect, who must go, what is sent."""
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 from nats.aio.msg import Msg
 
@@ -29,7 +31,7 @@ SUBJECTS = tuple(
 
 
 class EventHandler:
-    """Handles batches of events; see `handlers.admission_changes`."""
+    """Handles batches of events; see `handlers.admission_devices`."""
 
     def __init__(
         self,
@@ -51,20 +53,30 @@ class EventHandler:
     async def handle(self, batch: list[Msg]) -> None:
         """Write changed admission records first: that disconnects who must go."""
         notices = _parse(batch)
-        loop = asyncio.get_running_loop()
-        records = await loop.run_in_executor(self._threads, handlers.admission_changes, self._db, notices)
         revoked = {one.device for one in notices if one.kind == _CERTIFICATE_REVOKED}
-        for record in records:
-            refusal = self._refuses_every_session(record, had_revocation=record.device in revoked)
-            if refusal is not None:
-                await publish_session_ended(self._platform, record.device, refusal)
-        await self._admission.put_all(records)
+        concerned = handlers.admission_devices(notices)
+        if concerned:
+            await self._admission.change(concerned, partial(self._draw_and_tell, revoked))
         for notice in notices:
             if (
                 notice.kind in (handlers.COMMAND_QUEUED, handlers.SHADOW_DESIRED)
                 and notice.device is not None
             ):
                 self._downlink.serve(notice.device)
+
+    async def draw(self, devices: Sequence[str]) -> list[AdmissionRecord]:
+        """Return the records of devices as the database has them now."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, handlers.admission_records, self._db, devices)
+
+    async def _draw_and_tell(self, revoked: set[str | None], devices: Sequence[str]) -> list[AdmissionRecord]:
+        """Return records as they are now, having told of each device that may hold no session with it."""
+        records = await self.draw(devices)
+        for record in records:
+            refusal = self._refuses_every_session(record, had_revocation=record.device in revoked)
+            if refusal is not None:
+                await publish_session_ended(self._platform, record.device, refusal)
+        return records
 
     def _refuses_every_session(self, record: AdmissionRecord, *, had_revocation: bool) -> Refusal | None:
         """Return why running video must end too: it may run on any certificate of the device."""

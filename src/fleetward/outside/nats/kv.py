@@ -5,8 +5,7 @@ reconnection everything is read again, because some may have been missed. Nothin
 a bucket.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -18,8 +17,6 @@ from fleetward.outside.nats.connection import NatsConnection
 from fleetward.outside.nats.streams import kv_subject, read_stream
 
 log = get_logger("nats")
-
-_PUT_AT_ONCE = 500
 
 
 class _OfDevice(Protocol):
@@ -69,7 +66,7 @@ class BucketMirror(Generic[V]):
         """Read the whole bucket again."""
         subject = kv_subject(self._bucket, "*")
         async for message in read_stream(self._js, f"KV_{self._bucket}", subject, only_last=True):
-            self._apply(message.data)
+            await self._on_message(message)
 
     def listen(self, listener: Callable[[V, V | None], None]) -> None:
         """Call `listener` with every value that changes, and what was known before."""
@@ -82,20 +79,16 @@ class BucketMirror(Generic[V]):
         return list(self._values.values())
 
     async def put(self, value: V) -> None:
-        """Write a value; this mirror holds it at once, the others a moment later.
+        """Write a value that is not older than the known one; this mirror holds it at once, the others soon.
 
         Raises:
             nats.errors.Error: JetStream did not take it; the caller tries again.
         """
-        content = self._encode(value)
-        self._apply(content)
-        await self._js.publish(kv_subject(self._bucket, value.device), content)
-
-    async def put_all(self, values: Iterable[V]) -> None:
-        """Write many values. Raises as `put` does."""
-        left = list(values)
-        for start in range(0, len(left), _PUT_AT_ONCE):
-            await asyncio.gather(*map(self.put, left[start : start + _PUT_AT_ONCE]))
+        known = self._values.get(value.device)
+        if known is not None and self._is_older(value, known):
+            return
+        self._hold(value)
+        await self._js.publish(kv_subject(self._bucket, value.device), self._encode(value))
 
     async def purge(self) -> None:
         """Empty the bucket and this mirror; mirrors of other processes hold theirs until they restart."""
@@ -103,17 +96,24 @@ class BucketMirror(Generic[V]):
         self._values.clear()
 
     async def _on_message(self, message: Msg) -> None:
-        self._apply(message.data)
-
-    def _apply(self, content: bytes) -> None:
-        try:
-            value = self._decode(content)
-        except msgspec.MsgspecError as error:
-            log.warning("bucket_value_unreadable", bucket=self._bucket, reason=str(error))
+        value = self._read(message.data)
+        if value is None:
             return
         known = self._values.get(value.device)
-        if known == value or (known is not None and self._is_older(value, known)):
-            return
+        if known is None or not self._is_older(value, known):
+            self._hold(value)
+
+    def _read(self, content: bytes) -> V | None:
+        try:
+            return self._decode(content)
+        except msgspec.MsgspecError as error:
+            log.warning("bucket_value_unreadable", bucket=self._bucket, reason=str(error))
+            return None
+
+    def _hold(self, value: V) -> None:
+        known = self._values.get(value.device)
         self._values[value.device] = value
+        if known == value:
+            return
         for listener in self._listeners:
             listener(value, known)

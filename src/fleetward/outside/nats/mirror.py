@@ -1,21 +1,82 @@
-"""The admission records of all devices in memory: the callout answers from here, never from SQL."""
+"""The admission records of all devices in memory: the callout answers from here, never from SQL.
+
+Rules, so that every bucket and every mirror ends with what the database says last, whoever writes:
+1. The bucket's own sequence orders records, nothing else does. A mirror follows the bucket's stream.
+2. A writer notes the sequences it knows (`mark`), then reads the database, then writes each record only over
+   the one it had noted. Where another was quicker it reads the database again. So of two records in the
+   bucket the later one was also read later.
+3. Whoever answers a change writes even what is already there: a writer that read before the change, and is
+   slow, then finds another sequence than it had noted.
+Mirrors also hear each record as it is being written, before it is stored: one that has seen more of the
+registry than the one they hold is taken at once. Whatever was taken early gives way to what the bucket says.
+"""
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
+import msgspec
+import nats
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
+from fleetward.base.logging import get_logger
 from fleetward.features.messaging.model import AdmissionRecord
-from fleetward.outside.nats.connection import NatsConnection
+from fleetward.outside.nats.batch import BatchPublisher, Outgoing
+from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.kv import BucketMirror
-from fleetward.outside.nats.streams import ADMISSION_BUCKET
+from fleetward.outside.nats.streams import (
+    ADMISSION_BUCKET,
+    follow_stream,
+    kv_subject,
+    read_stream,
+    sequence_of,
+)
+
+log = get_logger("nats")
 
 _MAX_WAITING = 2_000
+_AT_ONCE = 500
+_MAX_ATTEMPTS = 50
+_PAUSE_S = 0.005
+_CHECK_EVERY_S = 2.0
+_STREAM = f"KV_{ADMISSION_BUCKET}"
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_WRONG_LAST_SEQUENCE = 10071
+
+Draw = Callable[[Sequence[str]], Awaitable[Sequence[AdmissionRecord]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a mirror knew of the bucket before the database was read.
+
+    Attributes:
+        reading: how often the bucket was read from the beginning: its sequences may have begun anew.
+        sequence: the highest known.
+    """
+
+    reading: int
+    sequence: int
+
+
+class _AckError(msgspec.Struct, frozen=True):
+    err_code: int = 0
+    description: str = ""
+
+
+class _Ack(msgspec.Struct, frozen=True):
+    seq: int = 0
+    error: _AckError | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
 class AdmissionMirror(BucketMirror[AdmissionRecord]):
-    """Finds a device's record, and lets a caller wait for it to change."""
+    """Finds a device's record, lets a caller wait for it to change, and writes it over no later one."""
 
     def __init__(self, connection: NatsConnection, js: JetStreamContext) -> None:
         super().__init__(
@@ -23,11 +84,36 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
             js,
             bucket=ADMISSION_BUCKET,
             kind=AdmissionRecord,
-            is_older=lambda found, known: found.version < known.version,
+            is_older=lambda found, known: found.version <= known.version,
         )
+        self._publisher = BatchPublisher(connection)
+        self._sequences: dict[str, int] = {}
+        self._unstored: set[str] = set()
+        self._highest = 0
+        self._reading = 0
+        self._following: Subscription | None = None
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._waiting_count = 0
         self.listen(self._wake)
+
+    async def start(self) -> None:
+        """Read the bucket and follow it from now on."""
+        await self._publisher.start()
+        await super().start()
+
+    async def reload(self) -> None:
+        """Read the whole bucket again, and follow it from there."""
+        if self._following is not None:
+            await self._following.unsubscribe()
+        self._sequences.clear()
+        self._reading += 1
+        self._highest = (await self._js.stream_info(_STREAM)).state.last_seq
+        self._following = await follow_stream(
+            self._connection, self._js, _STREAM, self._on_stored, after=self._highest
+        )
+        subject = kv_subject(self._bucket, "*")
+        async for message in read_stream(self._js, _STREAM, subject, only_last=True):
+            await self._on_stored(message)
 
     async def wait_for_change(self, device: str, timeout_s: float) -> bool:
         """Return True once the device's record changes, False after `timeout_s` or when too many wait."""
@@ -50,18 +136,146 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
                 self._waiting.pop(device, None)
         return True
 
-    async def replace_all(self, records: Iterable[AdmissionRecord]) -> int:
-        """Write those records that differ from what the bucket holds; return how many were written."""
-        changed = [one for one in records if not self._says_the_same(one)]
-        await self.put_all(changed)
-        return len(changed)
+    def mark(self) -> Mark:
+        """Return what is known of the bucket now; take it before the database is read."""
+        return Mark(self._reading, self._highest)
+
+    async def change(self, devices: Iterable[str], draw: Draw) -> None:
+        """Write the records of devices whose admission changed, as `draw` reads them.
+
+        Args:
+            draw: returns the records of these devices from the database; called again for those whose record
+                somebody else has written meanwhile.
+
+        Raises:
+            nats.errors.Error: JetStream did not take them all; the caller tries again.
+        """
+        left = list(devices)
+        for attempt in range(_MAX_ATTEMPTS):
+            mark = self.mark()
+            left = await self.write(await draw(left), mark)
+            if not left:
+                return
+            await asyncio.sleep(_PAUSE_S * min(attempt, 20))
+        raise nats.errors.Error(f"admission: {len(left)} records are written by others all the time")
+
+    async def write(
+        self, records: Iterable[AdmissionRecord], mark: Mark, *, only_changed: bool = False
+    ) -> list[str]:
+        """Write records over those known at `mark`; return the devices to be read from the database again.
+
+        Args:
+            only_changed: leave out what the bucket already says.
+
+        Raises:
+            nats.errors.Error: JetStream did not take them all; the caller tries again.
+        """
+        again: list[str] = []
+        writing: list[tuple[AdmissionRecord, int]] = []
+        for record in records:
+            if only_changed and record.device not in self._unstored and self.find(record.device) == record:
+                continue
+            expected = self._sequences.get(record.device, 0)
+            if mark.reading != self._reading or expected > mark.sequence:
+                again.append(record.device)
+                continue
+            self._take_early(record)
+            writing.append((record, expected))
+        for start in range(0, len(writing), _AT_ONCE):
+            lost = await self._publish(writing[start : start + _AT_ONCE])
+            for device in lost:
+                await self._read_again(device)
+            again += lost
+        return again
+
+    async def restore(self) -> None:
+        """Write what is known into a bucket that lost it; what somebody else has written there stays."""
+        known = [(record, 0) for record in self.values()]
+        for start in range(0, len(known), _AT_ONCE):
+            await self._publish(known[start : start + _AT_ONCE])
+
+    async def purge(self) -> None:
+        """Empty the bucket and this mirror; mirrors of other processes hold theirs until they restart."""
+        await super().purge()
+        self._sequences.clear()
+        self._unstored.clear()
+        self._reading += 1
+
+    async def watch(self) -> None:
+        """See that the bucket is being followed until cancelled; read it again where that came to an end."""
+        while True:
+            await asyncio.sleep(_CHECK_EVERY_S)
+            await retry(self._check, what="admission")
+
+    async def _check(self) -> None:
+        stored = (await self._js.stream_info(_STREAM)).state.last_seq
+        if stored > self._highest:
+            await asyncio.sleep(_CHECK_EVERY_S)
+            if stored > self._highest:
+                log.warning("admission_fell_behind", known=self._highest, stored=stored)
+                await self.reload()
 
     def newest_version(self) -> int:
         return max((record.version for record in self.values()), default=0)
 
-    def _says_the_same(self, record: AdmissionRecord) -> bool:
+    async def _publish(self, writing: list[tuple[AdmissionRecord, int]]) -> list[str]:
+        answers = await self._publisher.ask(
+            Outgoing(
+                kv_subject(self._bucket, record.device),
+                self._encode(record),
+                {_EXPECTED: str(expected)},
+            )
+            for record, expected in writing
+        )
+        lost: list[str] = []
+        for (record, _), answer in zip(writing, answers, strict=True):
+            ack = _decode_ack(answer) if answer else _Ack(error=_AckError(description="nobody there"))
+            if ack.error is None:
+                self._note_stored(record.device, record, ack.seq)
+            elif ack.error.err_code == _WRONG_LAST_SEQUENCE:
+                lost.append(record.device)
+            else:
+                raise nats.errors.Error(f"publish refused: {ack.error.description[:200]}")
+        return lost
+
+    async def _read_again(self, device: str) -> None:
+        """Ask the stream's leader what it holds of a device: we may not have heard of it yet."""
+        try:
+            found = await self._js.get_last_msg(_STREAM, kv_subject(self._bucket, device))
+        except NotFoundError:
+            self._sequences.pop(device, None)
+            return
+        self._note_stored(device, self._read(found.data or b""), found.seq or 0)
+
+    def _take_early(self, record: AdmissionRecord) -> None:
+        """Hold a record that is not stored yet: it may have to cut a device off while JetStream is away."""
         known = self.find(record.device)
-        return known is not None and replace(known, version=record.version) == record
+        if known is None or record.version >= known.version:
+            self._unstored.add(record.device)
+            self._hold(record)
+
+    async def _on_message(self, message: Msg) -> None:
+        """Hear of a record that is being written; only the bucket says whether it was."""
+        record = self._read(message.data)
+        if record is None:
+            return
+        known = self.find(record.device)
+        if known is None or not self._is_older(record, known):
+            self._take_early(record)
+
+    async def _on_stored(self, message: Msg) -> None:
+        device = message.subject.rpartition(".")[2]
+        self._note_stored(device, self._read(message.data), sequence_of(message))
+
+    def _note_stored(self, device: str, record: AdmissionRecord | None, sequence: int) -> None:
+        """Hold what the bucket says of a device, unless more recent is known; None where it is unreadable."""
+        self._highest = max(self._highest, sequence)
+        if sequence <= self._sequences.get(device, 0):
+            return
+        self._sequences[device] = sequence
+        if record is not None:
+            self._unstored.discard(device)
+            self._hold(record)
 
     def _wake(self, record: AdmissionRecord, _known: AdmissionRecord | None) -> None:
         for changed in self._waiting.pop(record.device, []):

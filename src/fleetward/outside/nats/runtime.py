@@ -114,6 +114,7 @@ async def start_messaging(
         tasks: dict[str, Callable[[], Awaitable[None]]] = {
             "outbox": OutboxPublisher(db, shared.js, threads).run,
             "refusals": shared.refusals.run,
+            "admission": shared.admission.watch,
             "broker-log": lambda: shared.refusals.follow_log(lines),
         }
         if worker is not None:
@@ -180,7 +181,7 @@ async def _prepare_streams(settings: MessagingSettings, shared: Shared, worker: 
             await worker.prepare()
         kept = await shared.js.stream_info(f"KV_{ADMISSION_BUCKET}")
         if kept.state.messages < len(shared.admission):
-            await shared.admission.put_all(shared.admission.values())
+            await shared.admission.restore()
 
     await retry(prepare, what="streams")
     shared.platform.on_reconnect.append(prepare)

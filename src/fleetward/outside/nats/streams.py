@@ -5,12 +5,13 @@ create them before the first device connects, as the server would, so that our d
 the first message on, and with a bound each: a device that floods must not take the room of events.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 import nats
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -22,6 +23,8 @@ from nats.js.api import (
     StreamConfig,
 )
 from nats.js.errors import BadRequestError, NotFoundError
+
+from fleetward.outside.nats.connection import NatsConnection
 
 EVENTS = "EVENTS"
 TELEMETRY = "TELEMETRY"
@@ -35,6 +38,7 @@ MQTT_SUBJECT_PREFIX = "$MQTT.msgs."
 _DAY_S = 24 * 3600
 _FETCH = 500
 _READ_TIMEOUT_S = 5.0
+_SHORT_REPLY = 9
 # A device sends again what it has no PUBACK for; within this time its own message ids tell repeats.
 _DUPLICATE_WINDOW_S = 600.0
 
@@ -140,6 +144,42 @@ async def read_stream(
     finally:
         await subscription.unsubscribe()
         await js.delete_consumer(stream, info.name)
+
+
+async def follow_stream(
+    connection: NatsConnection,
+    js: JetStreamContext,
+    stream: str,
+    act: Callable[[Msg], Awaitable[None]],
+    *,
+    after: int,
+) -> Subscription:
+    """Call `act` with each message stored behind number `after`, in order; `sequence_of` tells its number.
+
+    The server forgets it when the connection ends, or when the node that serves it does.
+    """
+    inbox = connection.client.new_inbox()
+    subscription = await connection.follow(inbox, act)
+    await js.add_consumer(
+        stream,
+        ConsumerConfig(
+            deliver_subject=inbox,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=after + 1,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=30.0,
+            mem_storage=True,
+            num_replicas=1,
+        ),
+    )
+    return subscription
+
+
+def sequence_of(message: Msg) -> int:
+    """Return a delivered message's number in its stream."""
+    # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<sequence>.<of consumer>.<time>.<pending>
+    tokens = message.reply.split(".")
+    return int(tokens[5] if len(tokens) == _SHORT_REPLY else tokens[7])
 
 
 async def count_since(js: JetStreamContext, stream: str, subject: str, since: datetime) -> int:

@@ -143,12 +143,21 @@ class Worker:
         }
 
     async def rebuild(self) -> None:
-        """Bring the bucket `admission` to what SQL says: whatever was missed is mended."""
+        """Bring the bucket `admission` to what SQL says, page by page: whatever was missed is mended."""
         shared = self._shared
         loop = asyncio.get_running_loop()
-        records = await loop.run_in_executor(shared.threads, handlers.all_admission_records, shared.db)
-        changed = await shared.admission.replace_all(records)
-        log.info("admission_rebuilt", devices=len(records), changed=changed)
+        after, seen = "", 0
+        while True:
+            mark = shared.admission.mark()
+            page = await loop.run_in_executor(shared.threads, handlers.admission_page, shared.db, after)
+            again = await shared.admission.write(page, mark, only_changed=True)
+            if again:  # changed while we read: whoever changed them has it right, and so will we
+                await shared.admission.change(again, self._handler.draw)
+            seen += len(page)
+            if len(page) < handlers.ADMISSION_PAGE:
+                break
+            after = page[-1].device
+        log.info("admission_rebuilt", devices=seen)
 
     async def _check_hourly(self) -> None:
         while True:

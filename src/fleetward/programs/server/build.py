@@ -1,8 +1,9 @@
 """Wires a platform from its settings: contexts of the features, applications of the two HTTPS ports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from fastapi import FastAPI, Request
@@ -12,6 +13,7 @@ from fleetward.base.clock import Clock
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.db import Database
 from fleetward.base.errors import UnauthenticatedError
+from fleetward.base.feature import House, Port
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import (
@@ -24,42 +26,33 @@ from fleetward.base.web import (
     describe_problems,
 )
 from fleetward.features.access.context import AccessContext
-from fleetward.features.access.http import router as access_router
 from fleetward.features.access.service.authenticating import OperatorAuthenticator
 from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.local_token import read_admin_token
-from fleetward.features.attestation import http as attestation_http
-from fleetward.features.audit import events_http
-from fleetward.features.audit import http as audit_http
 from fleetward.features.audit.http import AuditContext
-from fleetward.features.devices import http as devices_http
-from fleetward.features.enrollment import device_http as enrollment_device_http
-from fleetward.features.enrollment import http as enrollment_http
+from fleetward.features.audit.service import Keeper
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
-from fleetward.features.media import http as media_http
 from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
-from fleetward.features.messaging import http as messaging_http
 from fleetward.features.messaging.http import MessagingContext
-from fleetward.features.overview import http as overview_http
 from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
 from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
 from fleetward.features.pki.profiles import RevocationUrls
 from fleetward.features.pki.rollover import load_earlier_cas
 from fleetward.features.pki.service import PkiContext
-from fleetward.features.updates import http as updates_http
 from fleetward.features.updates.context import UpdatesContext, load_updates_context
 from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.programs.server.access import build_access
 from fleetward.programs.server.console import ConsoleRoute
+from fleetward.programs.server.doors import DOORS, routes_at
 from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
 from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
 
-_MAX_MANIFEST_BYTES = 256 * 1024**2
+_PREFIX = {Port.API: "/api/v1", Port.PAGES: "", Port.DEVICES: ""}
 # The pages load scripts, styles and media of their own origin only.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; "
@@ -92,6 +85,12 @@ class Rooms:
     audit: AuditContext
     updates: UpdatesContext
     access: AccessContext
+
+    @property
+    def house(self) -> House:
+        """What acts of features find in every process."""
+        keeper = Keeper(self.db, self.audit.notary, self.audit.witness)
+        return House(self.db, self.clock).furnished(self.pki, self.audit, self.updates, self.access, keeper)
 
 
 def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: Clock) -> Rooms:
@@ -148,57 +147,25 @@ def build_console_app(
     Args:
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
-    app = _new_app("Fleetward", rooms, openapi_url="/api/v1/openapi.json")
-    app.state.access = rooms.access
+    overview = OverviewContext(FolderSurveyor(rooms.folder, rooms.config))
+    house = rooms.house.furnished(messaging, media, _enrollment(rooms, on_authorities), overview)
     identifier = Identifier(rooms.db, rooms.access, read_admin_token(rooms.folder.admin_token))
-    app.state.edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, rooms.access.decider.decide))
-    app.state.messaging = messaging
-    app.state.media = media
-    app.state.enrollment = _enrollment(rooms, on_authorities)
-    app.state.overview = OverviewContext(FolderSurveyor(rooms.folder, rooms.config))
-    for router in (
-        access_router,
-        audit_http.router,
-        events_http.router,
-        devices_http.router,
-        pki_http.router,
-        pki_http.api_router,
-        attestation_http.router,
-        enrollment_http.router,
-        messaging_http.router,
-        updates_http.router,
-        media_http.router,
-        overview_http.router,
-    ):
-        app.include_router(router, prefix="/api/v1", responses=PROBLEMS)
+    edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, rooms.access.decider.decide))
+    app = _new_app("Fleetward", house, edge, openapi_url="/api/v1/openapi.json")
+    _include_routes(app, Port.API, responses=PROBLEMS)
     describe_problems(app)
-    app.include_router(pki_http.public_router)
-    app.include_router(media_http.page_router)
+    _include_routes(app, Port.PAGES)
     app.router.routes.append(ConsoleRoute())
-    app.add_middleware(
-        BodyLimit,
-        limits={**updates_http.BODY_LIMITS, "/api/v1/devices/import": _MAX_MANIFEST_BYTES},
-    )
-    app.add_middleware(SecurityHeaders, policy=_PAGE_POLICY)
+    _add_limits(app, {Port.API, Port.PAGES}, _PAGE_POLICY)
     return app
 
 
 def build_devices_app(rooms: Rooms, media: MediaContext) -> FastAPI:
     """Return the devices' application: nobody signs in, each route asks for a certificate or a claim."""
-    app = _new_app("Fleetward devices", rooms, openapi_url=None)
-    app.state.edge = Edge(rooms.db, _NobodySignsIn())
-    app.state.enrollment = _enrollment(rooms, lambda _: None)
-    app.state.media = media
-    for router in (
-        enrollment_device_http.device_router,
-        attestation_http.device_router,
-        updates_http.device_router,
-        media_http.device_router,
-        pki_http.public_router,
-    ):
-        app.include_router(router)
-    app.add_middleware(BodyLimit)
-    app.add_middleware(SecurityHeaders, policy=_DEVICE_POLICY)
+    house = rooms.house.furnished(media, _enrollment(rooms, lambda _: None))
+    app = _new_app("Fleetward devices", house, Edge(rooms.db, _NobodySignsIn()), openapi_url=None)
+    _include_routes(app, Port.DEVICES)
+    _add_limits(app, {Port.DEVICES}, _DEVICE_POLICY)
     return app
 
 
@@ -214,11 +181,30 @@ def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
     return MediaContext(rooms.db, bus, origins, longest)
 
 
-def _new_app(title: str, rooms: Rooms, *, openapi_url: str | None) -> FastAPI:
+def _new_app(title: str, house: House, edge: Edge, *, openapi_url: str | None) -> FastAPI:
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url=openapi_url)
     add_error_handlers(app)
-    app.state.pki, app.state.audit, app.state.updates = rooms.pki, rooms.audit, rooms.updates
+    app.state.edge = edge
+    for door in DOORS:
+        if door.context is not None and door.context in house.things:
+            setattr(app.state, door.name, house.things[door.context])
     return app
+
+
+def _include_routes(app: FastAPI, port: Port, **more: Any) -> None:
+    for routes in routes_at(port):
+        app.include_router(routes.router, prefix=_PREFIX[port], **more)
+
+
+def _add_limits(app: FastAPI, ports: Collection[Port], policy: str) -> None:
+    limits = {
+        path: most
+        for port in ports
+        for routes in routes_at(port)
+        for path, most in routes.body_limits.items()
+    }
+    app.add_middleware(BodyLimit, limits=limits)
+    app.add_middleware(SecurityHeaders, policy=policy)
 
 
 def _enrollment(rooms: Rooms, on_authorities: Callable[[list[x509.Certificate]], None]) -> EnrollmentContext:

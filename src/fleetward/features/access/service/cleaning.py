@@ -5,7 +5,7 @@ from datetime import timedelta
 from fleetward.base.db import Tx
 from fleetward.features.access import store
 
-_KEPT = timedelta(days=1)
+KEPT = timedelta(days=1)
 
 
 def forget_expired(tx: Tx) -> None:
@@ -13,5 +13,5 @@ def forget_expired(tx: Tx) -> None:
     store.links.forget_expired(tx)
     store.challenges.forget_expired(tx)
     store.device_codes.forget_expired(tx)
-    store.throttle.forget_older(tx, tx.now - _KEPT)
-    store.sessions.forget_older(tx, tx.now - _KEPT)
+    store.throttle.forget_older(tx, tx.now - KEPT)
+    store.sessions.forget_older(tx, tx.now - KEPT)

@@ -9,6 +9,7 @@ from fleetward.features.attestation.service.appraising import (
     issue_nonce,
     list_appraisals,
     list_failing,
+    list_latest,
     record_refusal,
 )
 from fleetward.features.attestation.service.chips import (
@@ -51,6 +52,7 @@ __all__ = [
     "list_appraisals",
     "list_ek_anchors",
     "list_failing",
+    "list_latest",
     "list_references",
     "record_refusal",
     "verify_chip",

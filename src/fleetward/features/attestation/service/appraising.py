@@ -1,6 +1,7 @@
 """What devices run: evidence, verdicts, and who is told."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -133,6 +134,11 @@ def find_appraisal(tx: Tx, device_id: str) -> Appraisal | None:
 def list_appraisals(tx: Tx, device_id: str, *, limit: int = KEPT_APPRAISALS) -> list[Appraisal]:
     """Return a device's appraisals, newest first."""
     return store.list_appraisals(tx, device_id, limit=limit)
+
+
+def list_latest(tx: Tx, devices: Collection[str]) -> list[tuple[str, bool, datetime]]:
+    """Return device, whether it was good and its end, of the last appraisal of each that has one."""
+    return store.list_latest(tx, devices)
 
 
 def list_failing(tx: Tx, among: IdQuery, *, limit: int) -> tuple[int, list[Appraisal]]:

@@ -3,6 +3,7 @@
 from fleetward.features.messaging.service.admission import (
     SessionRefusedError,
     admission_record,
+    admission_records,
     list_admission_records,
     registry_version,
     require_session,
@@ -31,6 +32,7 @@ __all__ = [
     "SessionChange",
     "SessionRefusedError",
     "admission_record",
+    "admission_records",
     "check_command",
     "due_commands",
     "find_open_commands",

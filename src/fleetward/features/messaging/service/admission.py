@@ -1,12 +1,13 @@
 """Who may hold a session, drawn from registry, certificates and appraisals."""
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from fleetward.base.db import Tx
 from fleetward.base.errors import ForbiddenError
 from fleetward.features.attestation import service as attestation
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.model import AttestationPolicy, Device, Model
+from fleetward.features.devices.model import Standing
 from fleetward.features.messaging import store
 from fleetward.features.messaging.model import (
     AdmissionRecord,
@@ -18,6 +19,11 @@ from fleetward.features.messaging.model import (
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.model import DeviceCertificate
 
+# Of a device's live and of its revoked certificates, so many of the newest are in its record; an older one
+# counts as unknown.
+MAX_SERIALS = 32
+_NONE: tuple[bool, datetime | None] = (False, None)
+
 
 class SessionRefusedError(ForbiddenError):
     """The device may hold no session now; `reason` in details is a RefusalCode."""
@@ -27,18 +33,17 @@ class SessionRefusedError(ForbiddenError):
 
 def admission_record(tx: Tx, device_id: str) -> AdmissionRecord | None:
     """Return all that decides on a device's sessions, None for an unknown device."""
-    device = devices.find_device(tx, device_id)
-    if device is None:
-        return None
-    return _record_of(tx, device, devices.get_model(tx, device.model), store.last_event_id(tx))
+    return next(iter(admission_records(tx, [device_id])), None)
+
+
+def admission_records(tx: Tx, device_ids: Collection[str]) -> list[AdmissionRecord]:
+    """Return the records of those of these devices that are registered, by id."""
+    return _records_of(tx, devices.list_standings(tx, ids=device_ids, limit=len(device_ids)))
 
 
 def list_admission_records(tx: Tx, *, after: str = "", limit: int = 500) -> list[AdmissionRecord]:
     """Return the records of up to `limit` devices by id, those after `after`."""
-    version = store.last_event_id(tx)
-    models = {model.id: model for model in devices.list_models(tx)}
-    found = devices.list_devices(tx, after=after, limit=limit)
-    return [_record_of(tx, device, models[device.model], version) for device in found]
+    return _records_of(tx, devices.list_standings(tx, after=after, limit=limit))
 
 
 def registry_version(tx: Tx) -> int:
@@ -69,16 +74,28 @@ def require_session(
     return decision
 
 
-def _record_of(tx: Tx, device: Device, model: Model, version: int) -> AdmissionRecord:
-    requires_appraisal = model.attestation is AttestationPolicy.REQUIRED
-    appraisal = attestation.find_appraisal(tx, device.id) if requires_appraisal else None
-    return AdmissionRecord(
-        device=device.id,
-        version=version,
-        state=device.state,
-        requires_appraisal=requires_appraisal,
-        is_appraisal_good=appraisal is not None and appraisal.good,
-        appraisal_expires_at=None if appraisal is None else appraisal.expires_at,
-        live_serials=frozenset(f"{serial:x}" for serial in pki.list_live_serials(tx, device.id)),
-        revoked_serials=frozenset(f"{serial:x}" for serial in pki.list_revoked_serials(tx, device.id)),
-    )
+def _records_of(tx: Tx, standings: Sequence[Standing]) -> list[AdmissionRecord]:
+    """Return the records of devices: three queries for all of them, and one for the version."""
+    if not standings:
+        return []
+    version = store.last_event_id(tx)
+    attested = [one.id for one in standings if one.requires_appraisal]
+    appraisals = {device: (good, end) for device, good, end in attestation.list_latest(tx, attested)}
+    serials: dict[str, tuple[list[str], list[str]]] = {one.id: ([], []) for one in standings}
+    for device, serial, is_revoked in pki.list_unexpired(tx, serials):
+        of_device = serials[device][is_revoked]
+        if len(of_device) < MAX_SERIALS:
+            of_device.append(serial)
+    return [
+        AdmissionRecord(
+            device=one.id,
+            version=version,
+            state=one.state,
+            requires_appraisal=one.requires_appraisal,
+            is_appraisal_good=appraisals.get(one.id, _NONE)[0],
+            appraisal_expires_at=appraisals.get(one.id, _NONE)[1],
+            live_serials=frozenset(serials[one.id][0]),
+            revoked_serials=frozenset(serials[one.id][1]),
+        )
+        for one in standings
+    ]

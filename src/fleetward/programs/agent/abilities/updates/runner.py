@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fleetward.base.agent_config import Firmware
 from fleetward.base.errors import FleetwardError, InvalidInputError, UnavailableError
 from fleetward.base.files import write_secret
 from fleetward.base.ids import parse_duration
@@ -23,6 +22,7 @@ from fleetward.features.updates.boot.pointer import BootPointer, Slot, begin_tri
 from fleetward.features.updates.device import UpdateMachine
 from fleetward.features.updates.device import messages as m
 from fleetward.features.updates.device.memory import MAX_MEMORY_BYTES, Settings
+from fleetward.features.updates.device.settings import Firmware
 from fleetward.features.updates.ports import ArtifactFetcher, SecurityCounter
 from fleetward.outside.slots.folder import SlotFolder
 from fleetward.outside.tuf.client import MetadataRefusedError, TufClient

@@ -14,11 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from fleetward.base.clock import parse_time
 from fleetward.base.db import Database
 from fleetward.base.errors import FleetwardError
-from fleetward.base.events import Event, find_last_event_id, list_events
+from fleetward.base.events import find_last_event_id
 from fleetward.base.web import READMIT_EVERY_S, Db, Principal, answers_with, readmit, requires
+from fleetward.features.events.service import Page, read_page
 
 router = APIRouter(tags=["events"])
 _MAX_PAGE = 5000
+_PAGE = 1000
 _POLL_S = 0.25
 _KEEPALIVE_S = 15.0
 # What the database's integers hold.
@@ -39,6 +41,11 @@ class EventView:
 
 @dataclass(frozen=True)
 class EventPage:
+    """A page; `next_after` begins the next one, null where there is none now.
+
+    A page of a reader of some groups may hold fewer than `limit` events, or none, and yet have a next one.
+    """
+
     events: list[EventView]
     next_after: int | None
 
@@ -54,12 +61,9 @@ def list_page(
 ) -> EventPage:
     since_at = parse_time(since) if since else None
     with db.read() as tx:
-        found = list_events(
-            tx, device=device, since=since_at, groups=principal.groups, after_id=after, limit=limit
-        )
-    return EventPage(
-        [EventView(**event.as_json()) for event in found], found[-1].id if len(found) == limit else None
-    )
+        page = read_page(tx, after=after, limit=limit, device=device, since=since_at, groups=principal.groups)
+    views = [EventView(**event.as_json()) for event in page.events]
+    return EventPage(views, None if page.is_last else page.cursor)
 
 
 @router.get("/events/stream", response_class=StreamingResponse, responses=answers_with("text/event-stream"))
@@ -99,11 +103,13 @@ async def _follow(
             except FleetwardError:
                 return
             admitted_at = time.monotonic()
-        found = await run_in_threadpool(_read_after, db, device, principal.groups, after)
-        for event in found:
-            after = event.id
+        page = await run_in_threadpool(_read_after, db, device, principal.groups, after)
+        after = page.cursor
+        for event in page.events:
             yield f"id: {event.id}\ndata: {json.dumps(event.as_json())}\n\n".encode()
-        if found:
+        if not page.is_last:
+            continue
+        if page.events:
             spoke_at = time.monotonic()
         elif time.monotonic() - spoke_at > _KEEPALIVE_S:
             spoke_at = time.monotonic()
@@ -112,6 +118,6 @@ async def _follow(
             await asyncio.sleep(_POLL_S)
 
 
-def _read_after(db: Database, device: str | None, groups: frozenset[str] | None, after: int) -> list[Event]:
+def _read_after(db: Database, device: str | None, groups: frozenset[str] | None, after: int) -> Page:
     with db.read() as tx:
-        return list_events(tx, device=device, groups=groups, after_id=after)
+        return read_page(tx, after=after, limit=_PAGE, device=device, groups=groups)

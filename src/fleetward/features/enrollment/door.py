@@ -1,0 +1,27 @@
+"""What others need to know of enrollment."""
+
+from fleetward.base.feature import Feature, Forget, Port, Routes
+from fleetward.base.permissions import Permission, Reach
+from fleetward.features.enrollment import coap, device_http, http, service
+from fleetward.features.enrollment.context import EnrollmentContext
+from fleetward.features.enrollment.model import KEPT_CLAIMS
+
+_MAX_MANIFEST_BYTES = 256 * 1024**2
+
+feature = Feature(
+    name="enrollment",
+    context=EnrollmentContext,
+    routes=(
+        Routes(http.router, Port.API, body_limits={"/api/v1/devices/import": _MAX_MANIFEST_BYTES}),
+        Routes(device_http.device_router, Port.DEVICES),
+    ),
+    forgets=(Forget("claims", KEPT_CLAIMS, service.forget_expired),),
+    coap=coap.RESOURCES,
+    permissions=(
+        Permission("device.add", Reach.DEVICES, "register a device"),
+        Permission("device.claim", Reach.DEVICES, "make a claim, by which a device enrolls"),
+        Permission("device.import", Reach.DEVICES, "register the devices of a shipment"),
+        Permission("factory.read", Reach.SHARED, "see trusted factories"),
+        Permission("factory.trust", Reach.FLEET, "trust a factory's shipments"),
+    ),
+)

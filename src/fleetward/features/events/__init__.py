@@ -1,0 +1,1 @@
+"""The feed of events: pages, live streams, how long they are kept."""

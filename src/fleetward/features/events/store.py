@@ -1,0 +1,52 @@
+"""Rows of the feed; `base.events` declares the table, because every feature writes it."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from fleetward.base.db import Tx
+from fleetward.base.events import Event, as_event, events_table
+
+_events = events_table.c
+# The registry's, named here for one join: whose events somebody may see depends on the device's group now.
+_devices = sa.table("devices", sa.column("id"), sa.column("group"))
+
+
+def list_after(
+    tx: Tx,
+    after: int,
+    *,
+    limit: int,
+    upto: int | None = None,
+    device: str | None = None,
+    since: datetime | None = None,
+    groups: frozenset[str] | None = None,
+) -> list[Event]:
+    """Return up to `limit` events with an id over `after`, not over `upto`, oldest first."""
+    query = events_table.select().where(_events.id > after).order_by(_events.id).limit(limit)
+    if upto is not None:
+        query = query.where(_events.id <= upto)
+    if device is not None:
+        query = query.where(_events.device == device)
+    if since is not None:
+        query = query.where(_events.at >= since)
+    if groups is not None:
+        # Looked up row by row: the rows are few, the devices of a group may be 100,000.
+        its_device = sa.select(_devices.c.id).where(
+            _devices.c.id == _events.device, _devices.c.group.in_(sorted(groups))
+        )
+        query = query.where(its_device.exists())
+    return [as_event(row) for row in tx.conn.execute(query)]
+
+
+def look_ahead(tx: Tx, after: int, *, rows: int) -> tuple[int, int]:
+    """Return the last id among the next `rows` events, and how many there are; `after` and 0 when none."""
+    ahead = sa.select(_events.id).where(_events.id > after).order_by(_events.id).limit(rows).subquery()
+    last, count = tx.conn.execute(sa.select(sa.func.max(ahead.c.id), sa.func.count())).one()
+    return (after, 0) if last is None else (int(last), int(count))
+
+
+def find_first_since(tx: Tx, since: datetime) -> int | None:
+    """Return the lowest id of an event at or after `since`."""
+    found = tx.conn.execute(sa.select(sa.func.min(_events.id)).where(_events.at >= since)).scalar()
+    return None if found is None else int(found)
