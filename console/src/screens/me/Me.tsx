@@ -1,27 +1,21 @@
 import { useQuery } from "@tanstack/react-query";
 
 import { remove } from "../../api/client";
-import { ownSessionsQuery } from "../../api/queries";
 import { Ago } from "../../design/Ago";
 import { Facts, Notice, Page, Sheet } from "../../design/parts";
-import { useMe } from "../../session/me";
-import { useCommand } from "../../shell/commandline";
+import { canProve, useMe } from "../../session/me";
+import { Proof } from "../../session/StepUp";
 import { Sessions } from "../operators/Sessions";
+import { ownSessionsQuery } from "./queries";
 import { Passkeys } from "./Passkeys";
 import { PasswordAndTotp } from "./PasswordAndTotp";
 import { NewRecoveryCodes } from "./NewRecoveryCodes";
 
 export default function Me() {
-  useCommand("fleetward whoami");
   const me = useMe();
   return (
     <Page title={me.display_name || me.name} lead="How you sign in, and where you are signed in.">
-      {me.restricted && (
-        <Notice tone="care" title="You came in with a recovery code">
-          Register a passkey or an authenticator app, then sign out and sign in with it. Until then, nothing else is open to
-          you.
-        </Notice>
-      )}
+      {me.restricted && (me.session?.method === "oidc" ? <OneFactor /> : <Recovered />)}
       {!me.restricted && me.factors.passkeys < 2 && (
         <Notice tone="info" title="Register a second passkey">
           Keep it elsewhere: if you lose the first, you are not locked out.
@@ -39,6 +33,36 @@ export default function Me() {
         </div>
       </div>
     </Page>
+  );
+}
+
+function Recovered() {
+  return (
+    <Notice tone="care" title="You came in with a recovery code">
+      Register a passkey or an authenticator app, then sign out and sign in with it. Until then, nothing else is open to you.
+    </Notice>
+  );
+}
+
+/** The provider asked for one factor only: two of this platform's open the rest. */
+function OneFactor() {
+  const me = useMe();
+  const title = "Your provider did not ask for a second factor";
+  if (!canProve(me)) {
+    return (
+      <Notice tone="care" title={title}>
+        Register a passkey, or a password and an authenticator app, then confirm with it. Until then, nothing else is open to
+        you.
+      </Notice>
+    );
+  }
+  return (
+    <Sheet title={title}>
+      <div className="stack">
+        <p>Confirm with what you registered here, and everything you may do is open to you.</p>
+        <Proof onDone={() => undefined} />
+      </div>
+    </Sheet>
   );
 }
 
@@ -63,6 +87,6 @@ function Rights() {
 function OwnSessions() {
   const sessions = useQuery(ownSessionsQuery);
   return (
-    <Sessions query={sessions} queryKey={["me", "sessions"]} end={(id) => remove("/me/sessions/{session_id}", { path: { session_id: id } })} />
+    <Sessions query={sessions} queryKey={["me", "sessions"]} end={(id) => remove("/me/sessions/{session_id}", { params: { path: { session_id: id } } })} />
   );
 }

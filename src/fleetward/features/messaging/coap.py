@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fleetward.base.coap import CoapAnswer, CoapRequest, Code
 from fleetward.base.errors import ForbiddenError
 from fleetward.base.feature import CoapResource, House
-from fleetward.features.devices.peer import authenticate_peer
+from fleetward.features.devices.peer import admit_peer
 from fleetward.features.messaging import service
 from fleetward.features.pki.service import PkiContext
 from fleetward.wire.mqtt_topics import parse_mqtt_topic
@@ -31,10 +31,10 @@ async def take_telemetry(house: House, request: CoapRequest) -> CoapAnswer:
 
 
 def _check_session(house: House, der: bytes, device_id: str) -> None:
+    peer = admit_peer(house.db, house.get(PkiContext), der)
+    if peer.device.id != device_id:
+        raise ForbiddenError(f"topic of {device_id}: expected the device's own, found {peer.device.id}'s")
     with house.db.read() as tx:
-        peer = authenticate_peer(tx, house.get(PkiContext), der)
-        if peer.device.id != device_id:
-            raise ForbiddenError(f"topic of {device_id}: expected the device's own, found {peer.device.id}'s")
         service.require_session(tx, device_id, peer.certificate)
 
 

@@ -23,8 +23,10 @@ from fleetward.features.messaging.service.commands import (
 )
 from fleetward.features.messaging.service.sessions import (
     SessionChange,
+    list_used_of_several,
     record_refusal,
     record_session_changes,
+    retire_replaced,
 )
 from fleetward.features.messaging.service.shadows import get_shadow, record_reported, set_desired
 
@@ -42,6 +44,7 @@ __all__ = [
     "list_admission_records",
     "list_commands",
     "list_full_queues",
+    "list_used_of_several",
     "mark_sent",
     "queue_command",
     "record_refusal",
@@ -50,6 +53,7 @@ __all__ = [
     "record_session_changes",
     "registry_version",
     "require_session",
+    "retire_replaced",
     "set_desired",
     "time_out_commands",
 ]

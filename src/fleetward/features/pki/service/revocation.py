@@ -1,0 +1,170 @@
+"""What third parties are told about revocation: CRLs (RFC 5280 section 5) and OCSP (RFC 6960)."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import ocsp
+
+from fleetward.base.db import Tx
+from fleetward.base.errors import InvalidInputError
+from fleetward.features.pki import store
+from fleetward.features.pki.authority.profiles import BACKDATE, subject_key_id
+from fleetward.features.pki.model import MALFORMED, REASON_FLAG, RevocationReason
+from fleetward.features.pki.ports import CaSigner
+from fleetward.features.pki.service.context import PkiContext
+
+CRL_LIFETIME = timedelta(hours=12)
+_CRL_RENEWED_BEFORE = timedelta(hours=6)
+OCSP_LIFETIME = timedelta(minutes=15)
+MAX_OCSP_REQUEST_BYTES = 2 * 1024
+_MAX_NONCE_BYTES = 32
+_MAX_SERIAL_BITS = 159
+
+
+def find_current_crl(tx: Tx, ca: CaSigner) -> bytes | None:
+    """Return the last CRL unless it is due or lacks a revocation; else None.
+
+    A certificate that its own successor superseded can wait for the next one: a fleet that renews would
+    have every reader of the CRL make us sign it again.
+    """
+    issuer = subject_key_id(ca.certificate).hex()
+    last = store.find_crl(tx, issuer)
+    if last is None or tx.now > last.next_update - _CRL_RENEWED_BEFORE or store.has_unlisted(tx, issuer):
+        return None
+    return last.der
+
+
+def get_crl(tx: Tx, ca: CaSigner) -> bytes:
+    """Return the current CRL, signed now if need be. One transaction at a time signs.
+
+    Raises:
+        KeyUnavailableError: the CA key cannot be reached; the last CRL stays valid.
+    """
+    store.lock_crl(tx, subject_key_id(ca.certificate).hex())
+    return find_current_crl(tx, ca) or _sign_crl(tx, ca)
+
+
+def _sign_crl(tx: Tx, ca: CaSigner) -> bytes:
+    """Return the next CRL, DER-encoded (RFC 5280 section 5).
+
+    An entry stays until one CRL issued after its certificate's end has shown it (section 3.3).
+    """
+    issuer = subject_key_id(ca.certificate).hex()
+    last = store.find_crl(tx, issuer)
+    number = 1 if last is None else last.number + 1
+    next_update = tx.now + CRL_LIFETIME
+    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
+        ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    )
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(ca.certificate.subject)
+        .last_update(tx.now - BACKDATE)
+        .next_update(next_update)
+        .add_extension(authority, critical=False)
+        .add_extension(x509.CRLNumber(number), critical=False)
+    )
+    since = tx.now if last is None else last.this_update
+    for entry in store.list_for_crl(tx, issuer, number=number, since=since):
+        builder = builder.add_revoked_certificate(_crl_entry(entry))
+    der = builder.sign(ca.private_key, hashes.SHA256()).public_bytes(Encoding.DER)
+    store.update_crl(tx, issuer, store.Crl(number, tx.now, next_update, der))
+    return der
+
+
+def answer_ocsp(tx: Tx, context: PkiContext, unverified_request: bytes) -> bytes:
+    """Return the DER answer to an OCSP request: good, revoked or unknown, signed by the issuer itself.
+
+    A malformed request gets RFC 6960's `malformedRequest`; a nonce of up to 32 bytes is echoed (RFC 9654).
+    """
+    try:
+        question = _parse_request(unverified_request)
+    except InvalidInputError:
+        return malformed_ocsp_request()
+    request = question.request
+    issuer = next((one for one in context.device_cas if _is_for(request, one.certificate)), None)
+    ca = issuer or context.device_ca
+    record = None if issuer is None else store.find_certificate(tx, request.serial_number)
+    status, revoked_at, reason = ocsp.OCSPCertStatus.UNKNOWN, None, None
+    if record is not None and record.revoked_at is not None:
+        status, revoked_at = ocsp.OCSPCertStatus.REVOKED, record.revoked_at
+        reason = None if record.revocation_reason is None else REASON_FLAG[record.revocation_reason]
+    elif record is not None:
+        status = ocsp.OCSPCertStatus.GOOD
+    builder = ocsp.OCSPResponseBuilder().add_response_by_hash(
+        issuer_name_hash=request.issuer_name_hash,
+        issuer_key_hash=request.issuer_key_hash,
+        serial_number=request.serial_number,
+        algorithm=request.hash_algorithm,
+        cert_status=status,
+        this_update=tx.now,
+        next_update=tx.now + OCSP_LIFETIME,
+        revocation_time=revoked_at,
+        revocation_reason=reason,
+    )
+    builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, ca.certificate)
+    if question.nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(question.nonce), critical=False)
+    return builder.sign(ca.private_key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def malformed_ocsp_request() -> bytes:
+    """Return the answer to what is no OCSP request, unsigned (RFC 6960 section 2.3)."""
+    refusal = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+    return refusal.public_bytes(Encoding.DER)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """An OCSP request about one certificate."""
+
+    request: ocsp.OCSPRequest
+    nonce: bytes | None
+
+
+def _parse_request(der: bytes) -> _Question:
+    if len(der) > MAX_OCSP_REQUEST_BYTES:
+        raise InvalidInputError(f"OCSP request: expected at most {MAX_OCSP_REQUEST_BYTES} bytes, found more")
+    try:
+        request = ocsp.load_der_ocsp_request(der)
+        digest = request.hash_algorithm.digest_size
+        if {len(request.issuer_name_hash), len(request.issuer_key_hash)} != {digest}:
+            raise InvalidInputError(f"OCSP request: expected hashes of {digest} bytes, found others")
+        if not 0 <= request.serial_number < 1 << _MAX_SERIAL_BITS:
+            raise InvalidInputError("OCSP request: expected a serial number of RFC 5280, found another")
+        return _Question(request, _nonce_of(request))
+    except (NotImplementedError, *MALFORMED) as error:
+        raise InvalidInputError("OCSP request: expected RFC 6960's form, found something else") from error
+
+
+def _is_for(request: ocsp.OCSPRequest, issuer: x509.Certificate) -> bool:
+    """Whether the request asks about a certificate of `issuer` (RFC 6960 section 4.1.1)."""
+    key = issuer.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return (request.issuer_name_hash, request.issuer_key_hash) == (
+        _digest(request.hash_algorithm, issuer.subject.public_bytes()),
+        _digest(request.hash_algorithm, key),
+    )
+
+
+def _digest(algorithm: hashes.HashAlgorithm, content: bytes) -> bytes:
+    digest = hashes.Hash(algorithm)
+    digest.update(content)
+    return digest.finalize()
+
+
+def _nonce_of(request: ocsp.OCSPRequest) -> bytes | None:
+    try:
+        nonce = request.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce
+    except x509.ExtensionNotFound:
+        return None
+    return nonce if len(nonce) <= _MAX_NONCE_BYTES else None
+
+
+def _crl_entry(entry: store.RevokedEntry) -> x509.RevokedCertificate:
+    builder = x509.RevokedCertificateBuilder().serial_number(entry.serial).revocation_date(entry.revoked_at)
+    if entry.reason is not RevocationReason.UNSPECIFIED:  # RFC 5280 section 5.3.1: rather absent
+        builder = builder.add_extension(x509.CRLReason(REASON_FLAG[entry.reason]), critical=False)
+    return builder.build()
