@@ -34,8 +34,6 @@ class Wants(IntEnum):
 class LineLostError(UnavailableError):
     """The line is gone; the message says at which stage and how."""
 
-    code = "line_lost"
-
 
 @dataclass
 class Broker:
