@@ -42,7 +42,7 @@ class Telemetry(Section, frozen=True):
 
 @dataclass(frozen=True)
 class Subscribe:
-    """Subscribe to these MQTT topic filters at QoS 0, then call `subscribed`: what comes down comes again."""
+    """Subscribe to these MQTT topic filters at QoS 1, then call `subscribed`."""
 
     filters: tuple[str, ...]
 

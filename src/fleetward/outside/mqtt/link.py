@@ -109,7 +109,7 @@ class MqttLink:
         threading.Thread(target=self._connect, name="mqtt-connect", daemon=True).start()
 
     def subscribe(self, filters: tuple[str, ...]) -> None:
-        self._client.subscribe([(one, 0) for one in filters])
+        self._client.subscribe([(one, 1) for one in filters])
 
     def publish(self, topic: str, payload: bytes) -> int | None:
         """Send a message at QoS 1; return its packet number, None when the connection is over."""
