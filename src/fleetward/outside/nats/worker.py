@@ -12,6 +12,7 @@ from fleetward.base.db import Database
 from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
+from fleetward.features.messaging.intake.limit import Budgets, Limit
 from fleetward.features.messaging.model import Refusal
 from fleetward.outside.nats import events, ingest
 from fleetward.outside.nats.connection import NatsConnection, retry
@@ -81,6 +82,7 @@ class Worker:
             refusals=shared.refusals,
             downlink=self._downlink,
             dead_letters=dead_letters,
+            stages=(Limit(Budgets()),),
         )
         self._handler = events.EventHandler(
             db=shared.db,
