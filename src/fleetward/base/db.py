@@ -7,15 +7,16 @@ Rules:
 - SQL is written only in a feature's `store` (and here, for what all features share).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fleetward.base.clock import Clock
 from fleetward.base.errors import ConfigError, CorruptDataError, InvalidInputError, UnavailableError
@@ -35,6 +36,25 @@ _RETRY_AFTER_S = 5
 def is_among(column: sa.ColumnElement[str], ids: IdQuery) -> sa.ColumnElement[bool]:
     """Return whether a column names one of `ids`: looked up row by row, for queries that leave few rows."""
     return ids.where(ids.selected_columns[0] == column).exists()
+
+
+def insert_new(tx: "Tx", table: sa.Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless its key is taken; return whether it was inserted."""
+    statement = _insert(tx, table).values(**values).on_conflict_do_nothing()
+    # SQLAlchemy keeps the count of an INSERT only when asked to.
+    return tx.conn.execute(statement.execution_options(preserve_rowcount=True)).rowcount == 1
+
+
+def upsert(tx: "Tx", table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Insert a row or bring the one with this key to these values. `key` is a unique index's."""
+    statement = _insert(tx, table).values(**key, **values)
+    tx.conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+
+
+def _insert(tx: "Tx", table: sa.Table) -> sqlite.Insert:
+    # What they take after the INSERT is written alike in both.
+    insert = sqlite.insert if tx.conn.dialect.name == "sqlite" else postgresql.insert
+    return cast("sqlite.Insert", insert(table))
 
 
 metadata = sa.MetaData(
@@ -96,7 +116,6 @@ class Tx:
     is_writing: bool = False
     outgoing: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _before_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
-    _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     def acting_as(self, actor: str) -> "Tx":
         """Return this transaction on behalf of whom its first statements proved to be asking."""
@@ -111,10 +130,6 @@ class Tx:
         if not self.is_writing:
             raise RuntimeError("transaction: expected one that writes, found one that reads")
         self._before_commit.append(act)
-
-    def after_commit(self, act: Callable[[], None]) -> None:
-        """Run `act` once, after this transaction has committed; never when it rolls back."""
-        self._after_commit.append(act)
 
 
 class Database:
@@ -154,8 +169,6 @@ class Database:
             yield tx
             for act in tx._before_commit:  # noqa: SLF001 - its owner
                 act()
-        for act in tx._after_commit:  # noqa: SLF001 - its owner
-            act()
         for listener in self._listeners if is_told else ():
             listener()
 
