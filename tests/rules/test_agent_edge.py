@@ -260,15 +260,15 @@ def test_a_name_or_command_twice_is_refused(tmp_path: Path) -> None:
 def test_a_failure_within_a_failing_hook_ends_it_once(tmp_path: Path) -> None:
     class Twice(Fragile):
         def on_keys(self, keys: DeviceKeys) -> None:
-            rig.edge.going_up(READING)
+            made.edge.going_up(READING)
             super().on_keys(keys)
 
-    rig = make_rig(tmp_path, Twice)
-    rig.edge.start()
+    made = make_rig(tmp_path, Twice)
+    made.edge.start()
     Fragile.breaks |= {"going_up", "on_keys"}
-    rig.edge.on_keys(KEYS)
-    assert [one["hook"] for one in rig.failures] == ["going_up", "on_keys"]
-    assert [one["failures"] for one in rig.failures] == [1, 1]
+    made.edge.on_keys(KEYS)
+    assert [one["hook"] for one in made.failures] == ["going_up", "on_keys"]
+    assert [one["failures"] for one in made.failures] == [1, 1]
     assert Fragile.seen.count("stop") == 1
-    assert rig.edge.status()["fragile"]["failed"] == "going_up"
-    assert len([timer for timer in rig.loop._timers if timer.due_s > time.monotonic() + 0.5]) == 1
+    assert made.edge.status()["fragile"]["failed"] == "going_up"
+    assert len([timer for timer in made.loop._timers if timer.due_s > time.monotonic() + 0.5]) == 1
