@@ -41,6 +41,12 @@ feature = Feature(
         ),
         EventKind("telemetry.refused", Severity.WARNING, About.DEVICE, "a message that cannot be accepted"),
         EventKind(
+            "telemetry.limited",
+            Severity.WARNING,
+            About.DEVICE,
+            "a device sends more than it may: `limit` is `messages`, `bytes` or `told`",
+        ),
+        EventKind(
             "deadletter.added",
             Severity.WARNING,
             About.DEVICE,
