@@ -157,13 +157,6 @@ def test_when_the_commit_fails_all_are_told_and_nothing_is_done(sqlite: Database
     def fail(_conn: sa.Connection) -> None:
         raise sa.exc.OperationalError("COMMIT", None, Exception("disk is full"))
 
-    acted: list[str] = []
-
-    def hold_and_tell(tx: Tx) -> str:
-        tx.after_commit(lambda: acted.append("acted"))
-        return "lost"
-
-    found.append(crowd.write(hold_and_tell))
     with pytest.raises(UnavailableError):
         crowd.go(*found)
     crowd._threads.shutdown(wait=True)
@@ -171,7 +164,7 @@ def test_when_the_commit_fails_all_are_told_and_nothing_is_done(sqlite: Database
         with pytest.raises(UnavailableError):
             one.result()
     sa.event.remove(sqlite.engine, "commit", fail)
-    assert (told(sqlite), acted) == ([], [])
+    assert told(sqlite) == []
     assert sqlite.write_together("system:test", say("well again")) == "well again"
 
 
@@ -190,21 +183,6 @@ def test_when_the_database_gives_up_the_transaction_nobody_believes_to_be_writte
             one.result()
     assert told(sqlite) == []
     assert sqlite.write_together("system:test", say("well again")) == "well again"
-
-
-def test_what_follows_a_commit_is_done_after_it_by_each(db: Database) -> None:
-    seen: list[list[str]] = []
-
-    def work(tx: Tx) -> str:
-        emit(tx, "test.said", "x")
-        tx.after_commit(lambda: seen.append(told(db)))
-        return "x"
-
-    crowd = Crowd(db)
-    found = [crowd.write(work) for _ in range(3)]
-    crowd.go(*found)
-    assert len(seen) == 3
-    assert all(found for found in seen)
 
 
 def test_work_runs_in_its_callers_context(db: Database) -> None:

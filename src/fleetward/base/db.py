@@ -208,7 +208,6 @@ class Database:
             driver: Any = conn.connection.driver_connection
             if not driver.in_transaction:  # a full or failing disk undoes all at once, savepoints with it
                 raise
-        job.after = tx._after_commit  # noqa: SLF001 - its owner
 
     @contextmanager
     def _connect(self, *, is_write: bool) -> Iterator[sa.Connection]:

@@ -9,7 +9,7 @@ takes nothing of the others with it. Only when the database itself fails do all 
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -27,7 +27,6 @@ class Job(Generic[T]):
 
     Attributes:
         value, error: what came of it; one of them once it is done.
-        after: what to do once it is committed.
     """
 
     actor: str
@@ -37,7 +36,6 @@ class Job(Generic[T]):
     is_done: bool = False
     value: T | None = None
     error: Exception | None = None
-    after: Sequence[Callable[[], None]] = ()
 
 
 class GroupWriter:
@@ -85,8 +83,6 @@ class GroupWriter:
             self._lead()
         if job.error is not None:
             raise job.error
-        for act in job.after:
-            act()
         return job.value  # type: ignore[return-value] # a job that is done without error has its value
 
     def _lead(self) -> None:
