@@ -96,10 +96,10 @@ def _live(rig: Rig, plans: list[ShardPlan]) -> tuple[dict[str, float], Counter[s
 
 def _simulator_alone(plans: list[ShardPlan]) -> int:
     """Return what the simulator's processes take with one device each."""
-    with running_shards([replace(one, devices=one.devices[:1]) for one in plans]) as pipes:
-        with _counting(pipes) as counts:
-            wait_for(lambda: counts()["live"] == len(plans), _TIMEOUT_S)
-            return _simulator()
+    alone = [replace(one, devices=one.devices[:1]) for one in plans]
+    with running_shards(alone) as pipes, _counting(pipes) as counts:
+        wait_for(lambda: counts()["live"] == len(plans), _TIMEOUT_S)
+        return _simulator()
 
 
 def _simulator() -> int:
