@@ -29,6 +29,8 @@ _CHIP_ROWS = (
     "INSERT INTO attestation_keys VALUES ('cam-1','ab',x'0102',1)",
     "INSERT INTO attestation_appraisals VALUES (1,'cam-1',1,1,9,'[]','1.0.0',1,0)",
     "INSERT INTO enrollment_attempts VALUES ('att_1','cam-1','enroll','ab',NULL,9)",
+    # What only a room above messaging brings about.
+    "INSERT INTO holds VALUES ('cam-1','watch','odd traffic',1)",
 )
 
 

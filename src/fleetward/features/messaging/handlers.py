@@ -28,6 +28,8 @@ ADMISSION_KINDS = frozenset(
         "certificate.revoked",
         "attestation.appraised",
         "attestation.failed",
+        "hold.set",
+        "hold.lifted",
     }
 )
 COMMAND_QUEUED = "command.queued"

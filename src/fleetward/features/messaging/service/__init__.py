@@ -4,6 +4,7 @@ from fleetward.features.messaging.service.admission import (
     SessionRefusedError,
     admission_record,
     admission_records,
+    ask_gates,
     list_admission_records,
     registry_version,
     require_session,
@@ -21,6 +22,7 @@ from fleetward.features.messaging.service.commands import (
     record_result,
     time_out_commands,
 )
+from fleetward.features.messaging.service.holds import lift_hold, list_held, list_holds, set_hold
 from fleetward.features.messaging.service.sessions import (
     SessionChange,
     record_refusal,
@@ -33,15 +35,19 @@ __all__ = [
     "SessionRefusedError",
     "admission_record",
     "admission_records",
+    "ask_gates",
     "check_command",
     "due_commands",
     "find_open_commands",
     "get_command",
     "get_shadow",
     "has_expired_commands",
+    "lift_hold",
     "list_admission_records",
     "list_commands",
     "list_full_queues",
+    "list_held",
+    "list_holds",
     "mark_sent",
     "queue_command",
     "record_refusal",
@@ -51,5 +57,6 @@ __all__ = [
     "registry_version",
     "require_session",
     "set_desired",
+    "set_hold",
     "time_out_commands",
 ]
