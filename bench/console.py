@@ -33,6 +33,7 @@ from fleetward.base.web import Edge, Principal, add_error_handlers
 from fleetward.features.attestation import http as attestation_http
 from fleetward.features.devices import http as devices_http
 from fleetward.features.events import http as events_http
+from fleetward.features.events.tail import Tail
 from fleetward.features.messaging import http as messaging_http
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.messaging.model import Presence
@@ -131,6 +132,7 @@ def _make_ours(db: Database) -> FastAPI:
     add_error_handlers(app)
     nobody: Any = _Nobody()
     app.state.edge = Edge(db, _Everybody())
+    app.state.events = Tail(db)
     app.state.messaging = MessagingContext(nobody, nobody, nobody)
     for router in (
         devices_http.router,

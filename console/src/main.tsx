@@ -5,6 +5,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
 import { isSignedOut, Problem } from "./api/problem";
+import { PLACES } from "./app/places";
 import { makeRouter } from "./app/router";
 import { theme } from "./app/theme";
 import "./app/styles";
@@ -28,7 +29,7 @@ const client: QueryClient = new QueryClient({
     },
   },
 });
-const router = makeRouter(client);
+const router = makeRouter(client, PLACES);
 
 const place = document.getElementById("root");
 if (place === null) throw new Error("index.html: expected an element #root, found none");

@@ -71,9 +71,10 @@ def test_ca_certificates_come_in_blocks(
     assert root in certificates, done.stderr.decode()
 
 
-def test_a_device_renews_its_certificate_for_a_new_key(
-    platform: Platform, device: Victim, tmp_path: Path
+def test_a_device_renews_its_certificate_for_a_new_key_and_the_old_one_is_refused(
+    platform: Platform, tmp_path: Path
 ) -> None:
+    device = enroll_victim(find_target(platform.data))
     key = ec.generate_private_key(ec.SECP256R1())
     csr, out = tmp_path / "csr.der", tmp_path / "answer"
     csr.write_bytes(make_csr(device.device_id, key=key).public_bytes(Encoding.DER))
@@ -84,8 +85,10 @@ def test_a_device_renews_its_certificate_for_a_new_key(
     chain, secret = tmp_path / "new.pem", tmp_path / "new.key"
     chain.write_bytes(certificate.public_bytes(Encoding.PEM))  # the leaf alone, as small clients send it
     secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    renewed = Victim(device.device_id, "", key, chain, secret)
-    assert ask(platform, renewed, f"/d/{device.device_id}/t/level", "-m", "post", "-e", "7").returncode == 0
+    renewed, level = Victim(device.device_id, "", key, chain, secret), f"/d/{device.device_id}/t/level"
+    assert found_code(ask(platform, device, level, "-m", "post", "-e", "6")) is None
+    assert found_code(ask(platform, renewed, level, "-m", "post", "-e", "7")) is None
+    assert found_code(ask(platform, device, level, "-m", "post", "-e", "8")) == b"4.01"
 
 
 @pytest.mark.parametrize("client", CLIENTS)

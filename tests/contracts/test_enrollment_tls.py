@@ -27,9 +27,9 @@ from fleetward.base.clock import SystemClock
 from fleetward.base.throttle import RefusalThrottle
 from fleetward.base.web import peer_certificate
 from fleetward.programs.server import tls
+from fleetward.programs.server.refusals import TlsRefusals
 from fleetward.programs.server.tls import (
     TlsRefusal,
-    TlsRefusals,
     add_authorities,
     devices_context,
     server_context,

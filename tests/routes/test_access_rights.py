@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fleetward.base import sse
 from fleetward.base.events import emit
 from fleetward.features.access.model.permissions import CATALOGUE
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.service import grants
-from fleetward.features.events import http as events_http
 from fleetward.features.media.store import views
 from support.clock import ManualClock
 from support.console import MODEL, Caller, Console, make_platform, running_console
@@ -228,7 +228,7 @@ def test_a_stream_ends_when_its_reader_may_no_longer_read(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would tell for as long as the line holds. Were it not to end, neither would this test."""
-    monkeypatch.setattr(events_http, "READMIT_EVERY_S", 0.0)
+    monkeypatch.setattr(sse, "READMIT_EVERY_S", 0.0)
     vic = console.person("vic", (Role.VIEWER, "cams"))
     taken = grant_ids(console, "vic")[0]
     seen = 0

@@ -5,7 +5,7 @@ Each such route has a call below that succeeds; a new route fails until it has o
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -69,7 +69,7 @@ class NoMessages:
     def find_presence(self, device: str) -> Presence | None:
         return Presence(device)
 
-    async def watch(self, device: str) -> AsyncIterator[WatchItem]:
+    async def watch(self, device: str) -> AsyncGenerator[WatchItem, None]:
         yield WatchItem("presence", device, "", "", None)
 
 

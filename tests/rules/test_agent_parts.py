@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from fleetward.base.errors import InvalidInputError
 from fleetward.programs.agent import inbox
+from fleetward.programs.agent.abilities.health import measure_health
 from fleetward.programs.agent.clock import DeviceClock
-from fleetward.programs.agent.health import measure_health
 from fleetward.programs.agent.log import AgentLog
 from fleetward.programs.agent.loop import Loop, Worker
 from support.clock import ManualClock

@@ -12,6 +12,7 @@ import msgspec
 
 from fleetward.base import agent_config as agent
 from fleetward.base.config import Access, Audit, Media, Nats, Oidc, Ports, ServerConfig
+from fleetward.programs.agent.abilities.all import SECTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -39,12 +40,11 @@ def test_every_setting_of_a_device_is_documented() -> None:
     page = (DOCS / "reference/agent-config.md").read_text()
     sections: dict[str, tuple[type[msgspec.Struct], ...]] = {
         "keys": get_args(agent.Keys),
-        "firmware": (agent.Firmware,),
-        "video": (agent.Video,),
-        "telemetry": (agent.Telemetry,),
         "spool": (agent.SpoolLimits,),
+        **{section.table: (section,) for section in SECTIONS},
     }
-    found = {field.name for field in msgspec.structs.fields(agent.AgentConfig)}
+    found = {field.name for field in msgspec.structs.fields(agent.AgentConfig)} - {"sections"}
+    found |= {section.table for section in SECTIONS}
     found |= {
         f"{section}.{field.name}"
         for section, kinds in sections.items()
@@ -61,7 +61,7 @@ def test_every_setting_of_a_device_is_documented() -> None:
 def test_the_example_of_a_devices_settings_is_one(tmp_path: Path) -> None:
     page = (DOCS / "reference/agent-config.md").read_text()
     [example] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    agent.parse_agent_config(example.encode(), source=tmp_path / "agent.toml")
+    agent.parse_agent_config(example.encode(), source=tmp_path / "agent.toml", sections=SECTIONS)
 
 
 def test_every_dependency_has_its_line() -> None:

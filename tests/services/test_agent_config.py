@@ -8,16 +8,17 @@ from hypothesis import strategies as st
 
 from fleetward.base.agent_config import (
     AgentConfig,
-    Firmware,
     Keys,
     Pkcs11Keys,
     SoftwareKeys,
     TpmKeys,
-    Video,
     parse_agent_config,
     render_agent_config,
 )
 from fleetward.base.errors import ConfigError
+from fleetward.features.media.device import Video
+from fleetward.features.updates.device.settings import Firmware
+from fleetward.programs.agent.abilities.all import SECTIONS
 from fleetward.programs.agent.config import load_agent_config, read_secret
 
 MINIMAL = """
@@ -33,7 +34,7 @@ folder = "keys"
 
 
 def parse(text: str, source: str = "/etc/fleetward/agent.toml") -> AgentConfig:
-    return parse_agent_config(text.encode(), source=Path(source))
+    return parse_agent_config(text.encode(), source=Path(source), sections=SECTIONS)
 
 
 def test_a_short_file_is_enough_and_paths_start_at_its_folder() -> None:
@@ -41,7 +42,7 @@ def test_a_short_file_is_enough_and_paths_start_at_its_folder() -> None:
     assert config.ca_file == Path("/etc/fleetward/root.pem")
     assert config.keys == SoftwareKeys(Path("/etc/fleetward/keys"))
     assert config.mqtt_address == ("localhost", 8883)
-    assert config.firmware is None
+    assert config.sections == ()
 
 
 @pytest.mark.parametrize("kind", ["software", "pkcs11", "tpm"])
@@ -60,10 +61,12 @@ def test_what_is_rendered_is_read_back(kind: str, tmp_path: Path) -> None:
         state_dir=tmp_path / "a folder\\with\u007f odd\tname",
         claim_file=tmp_path / "claim",
         keys=choices[kind],
-        firmware=Firmware(slots, "camera", pins, root, command=("{python}", "-I", "{image}")),
-        video=Video("test"),
+        sections=(
+            Firmware(slots, "camera", pins, root, command=("{python}", "-I", "{image}")),
+            Video("test"),
+        ),
     )
-    found = parse_agent_config(render_agent_config(config), source=tmp_path / "agent.toml")
+    found = parse_agent_config(render_agent_config(config), source=tmp_path / "agent.toml", sections=SECTIONS)
     assert found == config
     assert found.mqtt_address == ("::1", 8883)
 
@@ -81,7 +84,17 @@ def test_what_is_rendered_is_read_back(kind: str, tmp_path: Path) -> None:
         ('ca_file = "root.pem"', 'ca_file = ""', "ca_file"),
         ('kind = "software"', 'kind = "paper"', "keys"),
         ('kind = "software"', 'kind = "tpm"\nmodule = "x"', "module"),
-        ("[keys]", "surprise = 1\n[keys]", "surprise"),
+        ("[keys]", "surprise = 1\n[keys]", "surprise: expected a setting this agent knows"),
+        ("[keys]", "sections = []\n[keys]", "sections: expected a setting this agent knows"),
+        (
+            "[keys]",
+            "[privacy]\n[keys]",
+            "privacy: expected a section this agent knows (firmware, keys",
+        ),
+        ("[keys]", '[video]\nsauce = "test"\n[keys]', "video: Object contains unknown field `sauce`"),
+        ("[keys]", "[video]\n[keys]", "video: Object missing required field `source`"),
+        ("[keys]", "[video]\nsource = 7\n[keys]", "video.source: Expected `str`"),
+        ("[keys]", "video = 7\n[keys]", "video: Expected `object`"),
         ("[keys]", '[telemetry]\ninterval = "soon"\n[keys]', "telemetry.interval: expected a duration"),
         ("[keys]", "[spool]\nmax_bytes = 1\n[keys]", "spool.max_bytes: expected at least 65536"),
         ("[keys]", 'log_level = "loud"\n[keys]', "log_level"),
@@ -132,7 +145,7 @@ def test_a_claim_that_others_may_read_is_refused_with_the_way_out(tmp_path: Path
 @given(st.binary(max_size=400))
 def test_junk_is_refused_by_one_family_of_errors(content: bytes) -> None:
     try:
-        parse_agent_config(content, source=Path("agent.toml"))
+        parse_agent_config(content, source=Path("agent.toml"), sections=SECTIONS)
     except ConfigError:
         return
 
@@ -148,4 +161,5 @@ def test_any_path_survives_rendering(name: str) -> None:
         state_dir=config.state_dir,
         keys=config.keys,
     )
-    assert parse_agent_config(render_agent_config(odd), source=Path("/a/b.toml")).ca_file == odd.ca_file
+    found = parse_agent_config(render_agent_config(odd), source=Path("/a/b.toml"), sections=SECTIONS)
+    assert found.ca_file == odd.ca_file

@@ -135,7 +135,7 @@ def test_the_certificates_before_the_connected_one_are_retired(
     clock.advance(timedelta(minutes=1))
     third = issue(db, pki)
     with db.write("device:cam-1") as tx:
-        assert service.retire_superseded(tx, "cam-1", second.serial) == [first.serial]
+        assert service.retire_superseded(tx, [second.serial]) == [first.serial]
         assert service.list_revoked_serials(tx, "cam-1") == [first.serial]
         assert not service.is_revoked(tx, third.serial)
 
@@ -147,8 +147,8 @@ def test_what_was_superseded_says_so_in_audit_and_events(
     clock.advance(timedelta(hours=12))
     second = issue(db, pki)
     with db.write("device:cam-1") as tx:
-        service.retire_superseded(tx, "cam-1", second.serial)
-        assert service.retire_superseded(tx, "cam-1", second.serial) == []
+        service.retire_superseded(tx, [second.serial])
+        assert service.retire_superseded(tx, [second.serial]) == []
         record = service.get_certificate(tx, first.serial)
         told = [event for event in list_events(tx) if event.kind == "certificate.revoked"]
         audited = [entry for entry, _ in audit.search(tx, action="certificate.revoked")]

@@ -1,6 +1,7 @@
 """A device's whole way through an update, against the real repository over real HTTP."""
 
 import os
+import re
 import resource
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from tuf.api.exceptions import DownloadHTTPError
+from tuf.ngclient import FetcherInterface, Updater
 
 from fleetward.base.errors import UnavailableError
 from fleetward.features.updates import service
@@ -76,6 +79,37 @@ def test_a_release_goes_from_publication_to_confirmation(
     device.run_to_rest(fetch)
     assert fetch.images == [0], "nothing is downloaded twice"
     assert device.kinds == ["update.installed", "update.confirmed"]
+
+
+def test_agents_of_the_release_before_find_the_current_manifest(
+    publisher: Publisher, fetch: HttpFetcher, tmp_path: Path, clock: ManualClock
+) -> None:
+    """They ask for the name without a channel; python-tuf's own client asks here as they do."""
+    release = publisher.publish("1.1.0", NEW)
+    metadata, targets = f"/v1/tuf/{MODEL}/metadata/", f"/v1/tuf/{MODEL}/targets/"
+
+    class Fetcher(FetcherInterface):
+        def _fetch(self, url: str) -> Iterator[bytes]:
+            with fetch(url) as answer:
+                if answer.status != 200:
+                    raise DownloadHTTPError("not found", answer.status)
+                yield from answer.chunks
+
+    updater = Updater(
+        str(tmp_path / "tuf"), metadata, str(tmp_path), targets, fetcher=Fetcher(), bootstrap=publisher.root
+    )
+    updater._trusted_set.reference_time = clock.now()
+    found = updater.get_targetinfo(f"{MODEL}/manifest.dsse.json")
+    assert found is not None
+    assert Path(updater.download_target(found)).read_bytes() == release.manifest
+
+
+def test_the_agent_asks_platforms_of_the_release_before_by_the_name_they_serve(
+    device: Device, fetch: HttpFetcher
+) -> None:
+    device.run_to_rest(fetch)
+    [asked] = [path for path, _ in fetch.asked if path.endswith(".manifest.dsse.json")]
+    assert re.fullmatch(rf"/v1/tuf/{MODEL}/targets/{MODEL}/[0-9a-f]{{64}}\.manifest\.dsse\.json", asked)
 
 
 @pytest.mark.parametrize("how", ["unhealthy", "silent", "crashing"])

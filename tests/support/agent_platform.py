@@ -175,6 +175,7 @@ class AgentHost:
     folder: Path
     keys: Keys | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("fleetward", "agent", "run", "--config")
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -196,7 +197,7 @@ class AgentHost:
 
     def start(self) -> None:
         self.config.status_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "fleetward", "agent", "run", "--config", str(self.config_file)]
+        command = [sys.executable, "-m", *self.program, str(self.config_file)]
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env={**os.environ, **_COMPILED, **self.environment}

@@ -4,7 +4,7 @@ What needs NATS is played from memory; everything else is what `fleetward up` ru
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -54,7 +54,7 @@ class QuietArchive:
         del device
         return None
 
-    async def watch(self, device: str) -> AsyncIterator[WatchItem]:
+    async def watch(self, device: str) -> AsyncGenerator[WatchItem, None]:
         yield WatchItem("telemetry", device, "2026-06-01T12:00:00.000Z", "temp", 21)
 
 

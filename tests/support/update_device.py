@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
-from fleetward.base.agent_config import AgentConfig, Firmware, SoftwareKeys
+from fleetward.base.agent_config import AgentConfig, SoftwareKeys
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.errors import UnavailableError
@@ -27,15 +27,16 @@ from fleetward.features.pki.model import DeviceCertificate
 from fleetward.features.updates.boot.pointer import BootPointer, Slot
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.device import messages as m
+from fleetward.features.updates.device.settings import Firmware
 from fleetward.features.updates.http import device_router
 from fleetward.features.updates.model import Release
 from fleetward.features.updates.ports import ArtifactFetcher, Download
 from fleetward.migrations.runner import migrate
 from fleetward.outside.slots.counter import COUNTER_FILE, FileCounter
 from fleetward.outside.slots.folder import SlotFolder, prepare_slot
+from fleetward.programs.agent.abilities.updates.runner import Outlets, UpdateRunner
 from fleetward.programs.agent.boot import Start, start_firmware
 from fleetward.programs.agent.log import AgentLog
-from fleetward.programs.agent.update import Outlets, UpdateRunner
 from support.updates import MODEL, Publisher, make_publisher
 
 OLD = b"old firmware " * 5_000
@@ -157,7 +158,7 @@ class Device:
             ca_file=folder / "ca.pem",
             state_dir=folder / "state",
             keys=SoftwareKeys(folder / "keys"),
-            firmware=self.firmware,
+            sections=(self.firmware,),
         )
         self.counter = FileCounter(self.config.state_dir / COUNTER_FILE)
         self.slots = SlotFolder(self.firmware.slots_dir)

@@ -44,11 +44,11 @@ function Decision({ code }: { code: string }) {
   const me = useMe();
   const found = useQuery({
     queryKey: ["device-code", code],
-    queryFn: () => get("/device-codes/{user_code}", { path: { user_code: code } }),
+    queryFn: () => get("/device-codes/{user_code}", { params: { path: { user_code: code } } }),
     retry: false,
   });
   const decide = useMutation({
-    mutationFn: (verb: "approve" | "deny") => post(`/device-codes/{user_code}/${verb}`, { path: { user_code: code } }),
+    mutationFn: (verb: "approve" | "deny") => post(`/device-codes/{user_code}/${verb}`, { params: { path: { user_code: code } } }),
   });
   if (decide.isSuccess) {
     return decide.variables === "approve" ? (

@@ -1,38 +1,39 @@
-import { useMantineColorScheme, useComputedColorScheme } from "@mantine/core";
-import { useQuery } from "@tanstack/react-query";
-import { Link, Outlet, useRouterState } from "@tanstack/react-router";
-import { useEffect, useRef, useState } from "react";
+/** The frame around every place: the rail, the page, and the command that does the same. */
 
-import { todayQuery } from "../api/queries";
-import { CopyButton } from "../design/parts";
+import { useMantineColorScheme, useComputedColorScheme } from "@mantine/core";
+import { Link, Outlet, useMatches, useRouteContext, useRouterState } from "@tanstack/react-router";
+import { type ReactNode, useEffect, useRef, useState } from "react";
+
+import { type Badge, type Place, type Refusal, railOf, refuse } from "../app/place";
 import { Mark } from "../design/marks";
-import { can, useMe } from "../session/me";
+import { CopyButton, NoPermission, Page } from "../design/parts";
+import { useMe } from "../session/me";
 import { useSignOut } from "../session/signout";
 import { CommandLineProvider, useShownCommand } from "./commandline";
-import { Brand, Icon, type IconName } from "./icons";
+import { Brand, Icon } from "./icons";
 import { LiveProvider, useLine } from "./live";
 
-const PLACES: { to: string; icon: IconName; name: string; permission: string | null }[] = [
-  { to: "/", icon: "today", name: "Today", permission: null },
-  { to: "/devices", icon: "devices", name: "Devices", permission: "device.read" },
-  { to: "/releases", icon: "releases", name: "Releases", permission: "release.read" },
-  { to: "/operators", icon: "operators", name: "Operators", permission: "operator.read" },
-  { to: "/audit", icon: "audit", name: "Audit log", permission: "audit.read" },
-  { to: "/settings", icon: "settings", name: "Settings", permission: null },
-];
-
-export function Shell() {
+export function Shell(): ReactNode {
+  const places = usePlaces();
   return (
-    <LiveProvider>
+    <LiveProvider places={places}>
       <CommandLineProvider>
-        <Frame />
+        <Frame places={places} />
       </CommandLineProvider>
     </LiveProvider>
   );
 }
 
-function Frame() {
+/** The places that the router was made of. */
+export function usePlaces(): readonly Place[] {
+  return useRouteContext({ from: "__root__", select: (context) => context.places });
+}
+
+function Frame({ places }: { places: readonly Place[] }) {
   const path = useRouterState({ select: (state) => state.location.pathname });
+  const page = useMatches({ select: (matches) => matches.at(-1) });
+  const me = useMe();
+  const refusal = page === undefined ? null : refuse(places, page.routeId, page.staticData, me);
   // The menu of a narrow screen belongs to the page it was opened on: going elsewhere closes it.
   const [openedOn, setOpenedOn] = useState<string | null>(null);
   const isOpen = openedOn === path;
@@ -57,44 +58,52 @@ function Frame() {
         <Link to="/" className="brand">
           <Brand /> Fleetward
         </Link>
-        <Places />
+        <Rail places={places} />
         <RailFoot />
       </aside>
       <main id="content" tabIndex={-1} ref={main}>
-        <Outlet />
+        {refusal === null ? <Outlet /> : <Refused refusal={refusal} />}
       </main>
-      <Strip />
+      <Strip ofPage={page?.staticData.command} />
     </div>
   );
 }
 
-function Places() {
+function Refused({ refusal }: { refusal: Refusal }) {
+  return (
+    <Page title={refusal.place.title}>
+      <NoPermission what={refusal.place.what} permission={refusal.permission} />
+    </Page>
+  );
+}
+
+function Rail({ places }: { places: readonly Place[] }) {
   const me = useMe();
-  const today = useQuery(todayQuery);
-  const open = today.data?.cards.length ?? 0;
   return (
     <nav aria-label="Places">
       <ul>
-        {PLACES.filter((place) => place.permission === null || can(me, place.permission)).map((place) => (
-          <li key={place.to}>
-            <Link
-              to={place.to}
-              activeOptions={{ exact: place.to === "/" }}
-              activeProps={{ "aria-current": "page" }}
-            >
-              <Icon name={place.icon} />
-              {place.name}
-              {place.to === "/" && open > 0 && (
-                <span className="count">
-                  {open}
-                  <span className="visually-hidden"> to decide</span>
-                </span>
-              )}
+        {railOf(places, me).map(({ title, rail }) => (
+          <li key={rail.to}>
+            <Link to={rail.to} activeOptions={{ exact: rail.to === "/" }} activeProps={{ "aria-current": "page" }}>
+              <Icon path={rail.icon} />
+              {title}
+              {rail.badge !== undefined && <Count of={rail.badge} />}
             </Link>
           </li>
         ))}
       </ul>
     </nav>
+  );
+}
+
+function Count({ of }: { of: Badge }) {
+  const count = of.useCount();
+  if (count === 0) return null;
+  return (
+    <span className="count">
+      {count}
+      <span className="visually-hidden"> {of.what}</span>
+    </span>
   );
 }
 
@@ -132,8 +141,8 @@ function Line() {
   );
 }
 
-function Strip() {
-  const command = useShownCommand();
+function Strip({ ofPage = "fleetward --help" }: { ofPage: string | undefined }) {
+  const command = useShownCommand() ?? ofPage;
   return (
     <footer className="strip" aria-label="The same on the command line">
       {/* A command may be longer than the screen is wide: the keyboard must reach its end. */}

@@ -2,17 +2,18 @@ import { useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 
 import { type FleetEvent, follow, type LineState } from "../api/live";
-import { staleKeys } from "../api/stale";
+import { type Place, staleKeys } from "../app/place";
 
 const Context = createContext<LineState>("connecting");
 const listeners = new Set<(event: FleetEvent) => void>();
 
 /** Holds the line to the platform's events, and has queries ask again that an event makes stale. */
-export function LiveProvider({ children }: { children: ReactNode }) {
+export function LiveProvider({ places, children }: { places: readonly Place[]; children: ReactNode }) {
   const client = useQueryClient();
   const [state, setState] = useState<LineState>("connecting");
   useEffect(() => {
     const waiting = new Set<string>();
+    const later = new Set<ReturnType<typeof setTimeout>>();
     let timer: ReturnType<typeof setTimeout> | undefined;
     // A shipment or a bulk act brings thousands of events in a second: ask once for all of them.
     const flush = () => {
@@ -21,13 +22,18 @@ export function LiveProvider({ children }: { children: ReactNode }) {
       waiting.clear();
     };
     const onEvent = (event: FleetEvent) => {
-      for (const key of staleKeys(event)) waiting.add(JSON.stringify(key));
-      timer ??= setTimeout(flush, 300);
-      // Who is connected is known to the broker's own book, which may learn of it a moment after the event.
-      if (event.kind.startsWith("session.") && event.device !== null) {
-        const queryKey = ["device", event.device];
-        setTimeout(() => void client.invalidateQueries({ queryKey }), 1500);
+      for (const { key, afterMs } of staleKeys(places, event)) {
+        if (afterMs === 0) {
+          waiting.add(JSON.stringify(key));
+          continue;
+        }
+        const again = setTimeout(() => {
+          later.delete(again);
+          void client.invalidateQueries({ queryKey: key });
+        }, afterMs);
+        later.add(again);
       }
+      timer ??= setTimeout(flush, 300);
       for (const tell of listeners) tell(event);
     };
     const stop = follow(onEvent, (next) => {
@@ -36,9 +42,10 @@ export function LiveProvider({ children }: { children: ReactNode }) {
     });
     return () => {
       clearTimeout(timer);
+      for (const again of later) clearTimeout(again);
       stop();
     };
-  }, [client]);
+  }, [client, places]);
   return <Context value={state}>{children}</Context>;
 }
 

@@ -1,20 +1,20 @@
 """Settings of one device: the TOML file that provisioning writes and the agent reads.
 
-It stands here, and not with the agent, because whoever prepares a device renders it without knowing the
-agent. No secret is in it: claims, PINs and keys are files it names. Relative paths start at the file's
-folder.
+What every device has stands here, and not with the agent, because whoever prepares a device renders it
+without knowing the agent. The rest are sections, each owned by the ability that it sets up. No secret is in
+it: claims, PINs and keys are files it names. Relative paths start at the file's folder.
 """
 
 import tomllib
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from fleetward.base.errors import ConfigError, InvalidInputError
-from fleetward.base.ids import parse_device_id, parse_duration, parse_id
+from fleetward.base.ids import parse_device_id
 
 MAX_CONFIG_BYTES = 64 * 1024
 MIN_SPOOL_BYTES = 64 * 1024
@@ -67,44 +67,27 @@ class TpmKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 Keys: TypeAlias = SoftwareKeys | Pkcs11Keys | TpmKeys
 
 
-class Firmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How this device starts and updates its application.
-
-    Attributes:
-        slots_dir: holds the slots `a` and `b`.
-        model: whose releases to follow.
-        keys_file: firmware signing keys pinned at provisioning (`pinned.json`).
-        tuf_root: first trusted TUF root metadata.
-        command: starts the application; `{image}` and `{python}` are replaced.
-        poll_interval: how often to ask for a new release.
-        trial_timeout: how long a new release has to prove its health.
-    """
-
-    slots_dir: Path
-    model: str
-    keys_file: Path
-    tuf_root: Path
-    command: tuple[str, ...] = ("{python}", "{image}")
-    poll_interval: str = "5m"
-    trial_timeout: str = "2m"
-
-
-class Video(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the camera shows: `test` for a test picture, a device such as `/dev/video0`, or a file."""
-
-    source: str
-
-
-class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often the agent reports its own health."""
-
-    interval: str = "30s"
-
-
 class SpoolLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much may wait for the server; beyond it the oldest telemetry is dropped, and the gap reported."""
 
     max_bytes: int = 64 * 1024 * 1024
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an ability of the agent lets be set, a table of the file.
+
+    Attributes:
+        table: its name there.
+    """
+
+    table: ClassVar[str]
+
+    def check(self) -> None:
+        """Raise InvalidInputError, which names the field, for a value that its type lets pass."""
+
+
+S = TypeVar("S", bound=Section)
+C = TypeVar("C", bound=msgspec.Struct)
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -116,6 +99,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         ca_file: the root certificate that this device pins.
         state_dir: what the agent remembers; owner-only.
         claim_file: a single-use claim token; the agent deletes it once it is used.
+        sections: what the file sets of the abilities.
     """
 
     device_id: str
@@ -126,19 +110,17 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     keys: Keys
     claim_file: Path | None = None
     log_level: str = "info"
-    firmware: Firmware | None = None
-    video: Video | None = None
-    telemetry: Telemetry = Telemetry()
     spool: SpoolLimits = SpoolLimits()
+    sections: tuple[Section, ...] = ()
 
     @property
     def mqtt_address(self) -> tuple[str, int]:
         host, _, port = self.mqtt.rpartition(":")
         return host.strip("[]"), int(port)
 
-    @property
-    def health_interval(self) -> timedelta:
-        return parse_duration(self.telemetry.interval, what="telemetry.interval")
+    def find(self, kind: type[S]) -> S | None:
+        """Return the section of this kind, None where the file has none."""
+        return next((one for one in self.sections if isinstance(one, kind)), None)
 
     @property
     def agent_socket(self) -> Path:
@@ -155,29 +137,30 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return self.state_dir / "status.json"
 
 
-def parse_agent_config(content: bytes, *, source: Path) -> AgentConfig:
+def parse_agent_config(content: bytes, *, source: Path, sections: Sequence[type[Section]]) -> AgentConfig:
     """Return the settings in `content`. `source` names them in errors and anchors relative paths.
 
+    Args:
+        sections: of the abilities this agent has.
+
     Raises:
-        ConfigError: not TOML, an unknown, missing or wrong field; names file and field.
+        ConfigError: not TOML, an unknown, missing or wrong field or section; names file and field.
     """
     if len(content) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{source}: expected at most {MAX_CONFIG_BYTES} bytes, found {len(content)}")
-    folder = source.resolve().parent
-
-    def resolve(kind: type, value: object) -> Any:
-        if kind is Path and isinstance(value, str) and value and "\0" not in value:
-            return folder / value
-        raise ValueError(f"expected a path, found {value!r}")
-
     try:
-        config = msgspec.convert(tomllib.loads(content.decode()), AgentConfig, dec_hook=resolve)
+        document = tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{source}: expected TOML, found an error: {error}") from error
-    except msgspec.ValidationError as error:
-        reason, _, where = str(error).partition(" - at `$.")
-        field = f"{where.rstrip('`')}: " if where else ""
-        raise ConfigError(f"{source}: {field}{reason}", hint=_HINT) from error
+    _refuse_unknown(document, source, sections)
+    folder = source.resolve().parent
+    found = tuple(
+        _convert(document.pop(kind.table), kind, folder=folder, source=source, under=f"{kind.table}.")
+        for kind in sections
+        if kind.table in document
+    )
+    config = _convert(document, AgentConfig, folder=folder, source=source)
+    config = msgspec.structs.replace(config, sections=found)
     _check(config, source)
     return config
 
@@ -188,18 +171,50 @@ def render_agent_config(config: AgentConfig) -> bytes:
     tables: list[str] = []
     for name, value in _fields(config):
         if isinstance(value, msgspec.Struct):
-            tables += ["", f"[{name}]"]
-            tag = value.__struct_config__.tag
-            tables += [f"kind = {_literal(tag)}"] if tag else []
-            tables += [f"{key} = {_literal(item)}" for key, item in _fields(value)]
-        else:
+            tables += _render_table(name, value)
+        elif name != "sections":
             lines.append(f"{name} = {_literal(value)}")
+    for section in config.sections:
+        tables += _render_table(section.table, section)
     return "\n".join([*lines, *tables, ""]).encode()
+
+
+def _render_table(name: str, struct: msgspec.Struct) -> list[str]:
+    tag = struct.__struct_config__.tag
+    kind = [f"kind = {_literal(tag)}"] if tag else []
+    return ["", f"[{name}]", *kind, *(f"{key} = {_literal(item)}" for key, item in _fields(struct))]
 
 
 def _fields(struct: msgspec.Struct) -> list[tuple[str, object]]:
     pairs = [(name, getattr(struct, name)) for name in struct.__struct_fields__]
     return [(name, value) for name, value in pairs if value is not None]
+
+
+def _refuse_unknown(document: dict[str, Any], source: Path, sections: Sequence[type[Section]]) -> None:
+    settings = {*AgentConfig.__struct_fields__} - {"sections"}
+    tables = {kind.table for kind in sections}
+    for name, value in document.items():
+        if name in settings | tables:
+            continue
+        if isinstance(value, dict):
+            expected = f"a section this agent knows ({', '.join(sorted({'keys', 'spool'} | tables))})"
+        else:
+            expected = "a setting this agent knows"
+        raise ConfigError(f"{source}: {name}: expected {expected}, found an unknown one", hint=_HINT)
+
+
+def _convert(value: object, kind: type[C], *, folder: Path, source: Path, under: str = "") -> C:
+    def resolve(wanted: type, text: object) -> Any:
+        if wanted is Path and isinstance(text, str) and text and "\0" not in text:
+            return folder / text
+        raise ValueError(f"expected a path, found {text!r}")
+
+    try:
+        return msgspec.convert(value, kind, dec_hook=resolve)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$.")
+        field = f"{under}{where.rstrip('`')}".rstrip(".")
+        raise ConfigError(f"{source}: {f'{field}: ' if field else ''}{reason}", hint=_HINT) from error
 
 
 def _literal(value: object) -> str:
@@ -224,8 +239,6 @@ def _check(config: AgentConfig, source: Path) -> None:
         wrong["log_level"] = (", ".join(levels), config.log_level)
     if config.spool.max_bytes < MIN_SPOOL_BYTES:
         wrong["spool.max_bytes"] = (f"at least {MIN_SPOOL_BYTES}", config.spool.max_bytes)
-    if config.firmware is not None and not config.firmware.command:
-        wrong["firmware.command"] = ("a program", "an empty list")
     for field, (expected, found) in wrong.items():
         raise ConfigError(f"{source}: {field}: expected {expected}, found {found!r}", hint=_HINT)
     _check_texts(config, source)
@@ -234,11 +247,8 @@ def _check(config: AgentConfig, source: Path) -> None:
 def _check_texts(config: AgentConfig, source: Path) -> None:
     try:
         parse_device_id(config.device_id)
-        parse_duration(config.telemetry.interval, what="telemetry.interval")
-        if config.firmware is not None:
-            parse_id(config.firmware.model, what="firmware.model")
-            parse_duration(config.firmware.poll_interval, what="firmware.poll_interval")
-            parse_duration(config.firmware.trial_timeout, what="firmware.trial_timeout")
+        for section in config.sections:
+            section.check()
     except InvalidInputError as error:
         raise ConfigError(f"{source}: {error.message}", hint=_HINT) from error
 

@@ -9,7 +9,7 @@ Rules:
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 
@@ -24,6 +24,7 @@ IdQuery: TypeAlias = sa.Select[tuple[str]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
+_RETRY_AFTER_S = 5
 
 
 def is_among(column: sa.ColumnElement[str], ids: IdQuery) -> sa.ColumnElement[bool]:
@@ -91,6 +92,10 @@ class Tx:
     outgoing: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _before_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    def acting_as(self, actor: str) -> "Tx":
+        """Return this transaction on behalf of whom its first statements proved to be asking."""
+        return replace(self, actor=actor)
 
     def before_commit(self, act: Callable[[], None]) -> None:
         """Run `act` as the last thing this transaction does: what it locks is held for the commit alone.
@@ -165,10 +170,16 @@ class Database:
             raise InvalidInputError(
                 "value: expected one a database can hold, found a number out of range or a NUL character"
             ) from error
+        except sa.exc.TimeoutError as error:
+            raise UnavailableError(
+                "database: expected a connection within the time, found all of them in use",
+                retry_after_s=_RETRY_AFTER_S,
+            ) from error
         except sa.exc.OperationalError as error:
             raise UnavailableError(
                 "database: expected it to answer, found an error",
                 hint="Look at disk space, at who owns the file, and that the database is running.",
+                retry_after_s=_RETRY_AFTER_S,
             ) from error
         except sa.exc.DatabaseError as error:
             if "malformed" in str(error) or "not a database" in str(error):

@@ -6,7 +6,7 @@ timers or settings loops over that list. What an act needs of the process (keys,
 type from the `House`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -16,11 +16,13 @@ import msgspec
 from fastapi import APIRouter
 
 from fleetward.base.clock import Clock
+from fleetward.base.coap import CoapAnswer, CoapRequest
 from fleetward.base.db import Database, Tx
 from fleetward.base.events import Event, Severity
 from fleetward.base.permissions import Permission
 
 T = TypeVar("T")
+_ANY = "+"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,26 @@ class Routes:
     router: APIRouter
     port: Port
     body_limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CoapResource:
+    """One resource of a feature.
+
+    Attributes:
+        path: its levels, joined by `/`; `+` stands for any one level.
+        act: on the event loop: what blocks goes to a thread.
+    """
+
+    method: str
+    path: str
+    act: Callable[[House, CoapRequest], Awaitable[CoapAnswer]]
+
+    def is_at(self, path: tuple[str, ...]) -> bool:
+        levels = self.path.split("/")
+        return len(levels) == len(path) and all(
+            level in (_ANY, found) for level, found in zip(levels, path, strict=True)
+        )
 
 
 class About(StrEnum):
@@ -194,6 +216,7 @@ class Feature:
     name: str
     context: type | None = None
     routes: tuple[Routes, ...] = ()
+    coap: tuple[CoapResource, ...] = ()
     settings: tuple[Settings, ...] = ()
     permissions: tuple[Permission, ...] = ()
     events: tuple[EventKind, ...] = ()

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Protocol, cast
 
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleetward.base import errors
 from fleetward.base.db import Database
+from fleetward.base.limiting.open_at_once import OpenLimit
 from fleetward.base.logging import get_logger
 
 log = get_logger("web")
@@ -24,7 +25,8 @@ log = get_logger("web")
 PROBLEM_TYPE = "application/problem+json"
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 _OUR_FAULT = 500
-READMIT_EVERY_S = 10.0
+# Of one operator in one process. A browser holds one for all its tabs, and one for each device it shows.
+MAX_STREAMS = 50
 
 # Most specific first is not needed: lookup walks the class's own ancestry.
 STATUS_OF: dict[type[errors.FleetwardError], int] = {
@@ -98,6 +100,7 @@ class Edge:
 
     db: Database
     authenticator: Authenticator
+    streams: OpenLimit = field(default_factory=lambda: OpenLimit("live streams", MAX_STREAMS))
 
 
 def edge_of(request: Request) -> Edge:
@@ -120,7 +123,7 @@ def requires(permission: str) -> Any:
 
 
 async def readmit(request: Request, permission: str) -> Principal:
-    """Ask anew whether the reader of a stream may read on; streams do so every `READMIT_EVERY_S`.
+    """Ask anew whether the reader of a stream may read on; `base.sse` does.
 
     Raises:
         UnauthenticatedError, ForbiddenError, NotFoundError: they may not; the stream ends.

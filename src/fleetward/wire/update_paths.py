@@ -2,6 +2,9 @@
 
 Targets have consistent-snapshot names (TUF section 6.2): the file's SHA-256 stands before its last segment,
 so what a name serves never changes and any cache may keep it.
+
+A channel is a line of releases of one model: the manifest that is current is named by it. The default channel
+has no segment in its name, for that is how devices in the field ask.
 """
 
 import re
@@ -9,9 +12,10 @@ import re
 from fleetward.base.errors import NotFoundError
 
 PREFIX = "/v1/tuf"
+DEFAULT_CHANNEL = "stable"
 _METADATA = re.compile(r"timestamp\.json|[1-9][0-9]{0,9}\.(root|targets|snapshot)\.json")
 _TARGET = re.compile(
-    r"(?P<model>[A-Za-z0-9_-]{1,64})/(?:(?P<version>[A-Za-z0-9][A-Za-z0-9._+-]{0,63})/)?"
+    r"(?P<model>[A-Za-z0-9_-]{1,64})/(?:channels/[A-Za-z0-9_-]{1,64}/|[A-Za-z0-9][A-Za-z0-9._+-]{0,63}/)?"
     r"(?P<sha256>[0-9a-f]{64})\.(?P<file>image|manifest\.dsse\.json|sbom\.cdx\.json)"
 )
 
@@ -25,9 +29,11 @@ def targets_url(model: str) -> str:
     return f"{PREFIX}/{model}/targets/"
 
 
-def current_manifest(model: str) -> str:
-    """Return the target that says which release a model's devices should run."""
-    return f"{model}/manifest.dsse.json"
+def current_manifest(model: str, channel: str) -> str:
+    """Return the target that says which release a model's devices on this channel should run."""
+    if channel == DEFAULT_CHANNEL:
+        return f"{model}/manifest.dsse.json"
+    return f"{model}/channels/{channel}/manifest.dsse.json"
 
 
 def manifest(model: str, version: str) -> str:

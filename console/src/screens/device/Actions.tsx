@@ -3,12 +3,12 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useState } from "react";
 
 import { post } from "../../api/client";
-import { presenceQuery } from "../../api/queries";
 import type { Device } from "../../api/types";
 import { Command, Notice, ProblemNotice } from "../../design/parts";
 import { capital } from "../../design/time";
 import { can, useMe } from "../../session/me";
 import { quote } from "../../shell/commandline";
+import { presenceQuery } from "./queries";
 
 type Verb = "quarantine" | "release" | "revoke" | "retire";
 
@@ -45,7 +45,7 @@ function ActionForm({ verb, device, onDone }: { verb: Verb; device: Device; onDo
   const act = useMutation({
     mutationFn: () =>
       post(`/devices/{device_id}/${verb}`, {
-        path: { device_id: device.id },
+        params: { path: { device_id: device.id } },
         body: { reason: reason || "by an operator" },
       }),
     onSuccess: async (changed) => {

@@ -1,54 +1,40 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams, useSearch } from "@tanstack/react-router";
-import { lazy, Suspense } from "react";
+import { Suspense } from "react";
 
-import { deviceQuery, presenceQuery } from "../../api/queries";
 import { Problem } from "../../api/problem";
 import type { Device as DeviceView } from "../../api/types";
+import { type DeviceTab, tabsOf } from "../../app/place";
 import { Ago } from "../../design/Ago";
 import { DeviceState, State } from "../../design/marks";
-import { Await, Empty, Loading, Page } from "../../design/parts";
-import { useCan } from "../../session/me";
-import { quote, useCommand } from "../../shell/commandline";
+import { Await, Empty, Loading, NoPermission, Page } from "../../design/parts";
+import { can, useCan, useMe } from "../../session/me";
+import { useCommand } from "../../shell/commandline";
+import { usePlaces } from "../../shell/Shell";
 import { Actions } from "./Actions";
-import { Overview } from "./Overview";
+import { deviceQuery, presenceQuery } from "./queries";
 import "./device.css";
-
-const Certificates = lazy(() => import("./Certificates"));
-const Firmware = lazy(() => import("./Firmware"));
-const Telemetry = lazy(() => import("./Telemetry"));
-const Logs = lazy(() => import("./Logs"));
-const Video = lazy(() => import("./Video"));
-const Commands = lazy(() => import("./Commands"));
-const History = lazy(() => import("./History"));
-
-const PARTS = [
-  { part: "overview", name: "Overview", permission: "device.read", command: "device show" },
-  { part: "certificates", name: "Certificates", permission: "certificate.read", command: "device show" },
-  { part: "firmware", name: "Firmware", permission: "device.read", command: "device firmware" },
-  { part: "telemetry", name: "Telemetry", permission: "telemetry.read", command: "device watch" },
-  { part: "logs", name: "Log", permission: "telemetry.read", command: "device watch" },
-  { part: "video", name: "Video", permission: "video.view", command: "device view" },
-  { part: "commands", name: "Commands", permission: "command.read", command: "device command" },
-  { part: "history", name: "History", permission: "event.read", command: "events --device" },
-] as const;
 
 export default function Device() {
   const { id } = useParams({ from: "/signed/shell/devices/$id" });
-  const { part = "overview" } = useSearch({ from: "/signed/shell/devices/$id" });
+  const { part } = useSearch({ from: "/signed/shell/devices/$id" });
+  const me = useMe();
   const device = useQuery(deviceQuery(id));
-  const shown = PARTS.find((one) => one.part === part) ?? PARTS[0];
-  useCommand(`fleetward ${shown.command} ${quote(id)}${part === "commands" ? " ping" : ""}`);
+  const tabs = tabsOf(usePlaces());
+  const shown = tabs.find((one) => one.part === part) ?? tabs[0];
+  if (shown === undefined) throw new Error("expected a place that shows a device, found none");
+  useCommand(shown.command(id));
   if (device.error instanceof Problem && device.error.status === 404) return <Absent id={id} />;
+  const isOpen = (tab: DeviceTab) => can(me, tab.permission, device.data?.group);
   return (
     <Page title={id} lead={<Lead id={id} device={device.data} />} actions={device.data && <Actions device={device.data} />}>
       <nav className="tabs" aria-label="Parts of this device">
-        {PARTS.map((one) => (
+        {tabs.filter(isOpen).map((one) => (
           <Link
             key={one.part}
             to="/devices/$id"
             params={{ id }}
-            search={one.part === "overview" ? {} : { part: one.part }}
+            search={one === tabs[0] ? {} : { part: one.part }}
             activeOptions={{ exact: true }}
           >
             {one.name}
@@ -56,35 +42,20 @@ export default function Device() {
         ))}
       </nav>
       <Await query={device} what="this device" permission="device.read">
-        {(found) => (
-          <Suspense fallback={<Loading what={shown.name} />}>
-            <Part part={shown.part} device={found} />
-          </Suspense>
-        )}
+        {(found) =>
+          isOpen(shown) ? (
+            <Suspense fallback={<Loading what={shown.name} />}>
+              <shown.shows device={found} />
+            </Suspense>
+          ) : (
+            <div className="sheet">
+              <NoPermission what={`its ${shown.name.toLowerCase()}`} permission={shown.permission} />
+            </div>
+          )
+        }
       </Await>
     </Page>
   );
-}
-
-function Part({ part, device }: { part: (typeof PARTS)[number]["part"]; device: DeviceView }) {
-  switch (part) {
-    case "overview":
-      return <Overview device={device} />;
-    case "certificates":
-      return <Certificates id={device.id} />;
-    case "firmware":
-      return <Firmware device={device} />;
-    case "telemetry":
-      return <Telemetry id={device.id} />;
-    case "logs":
-      return <Logs id={device.id} />;
-    case "video":
-      return <Video device={device} />;
-    case "commands":
-      return <Commands device={device} />;
-    case "history":
-      return <History id={device.id} />;
-  }
 }
 
 function Lead({ id, device }: { id: string; device: DeviceView | undefined }) {

@@ -1,14 +1,17 @@
 import { useQuery } from "@tanstack/react-query";
+import type { ReactNode } from "react";
 
-import { appraisalsQuery, certificatesQuery, modelsQuery, presenceQuery, whyQuery } from "../../api/queries";
 import type { Device, Why } from "../../api/types";
 import { Ago, useNow } from "../../design/Ago";
 import { Mark, State } from "../../design/marks";
 import { Await, Command, Facts, Sheet } from "../../design/parts";
 import { useCan } from "../../session/me";
+import { certificatesQuery } from "../certificates/queries";
+import { modelsQuery } from "../settings/queries";
+import { appraisalsQuery, presenceQuery, whyQuery } from "./queries";
 import { judgePosture } from "./posture";
 
-export function Overview({ device }: { device: Device }) {
+export default function Overview({ device }: { device: Device }): ReactNode {
   return (
     <>
       <Posture device={device} />

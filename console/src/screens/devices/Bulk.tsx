@@ -3,12 +3,12 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useState } from "react";
 
 import { post } from "../../api/client";
-import type { DeviceFilter } from "../../api/queries";
 import type { BulkReport } from "../../api/types";
 import { Await, Command, Notice, ProblemNotice } from "../../design/parts";
 import { capital, renderCount } from "../../design/time";
 import { useMe, can } from "../../session/me";
 import { quote } from "../../shell/commandline";
+import type { DeviceFilter } from "./queries";
 import { countSelected, type Selection } from "./selection";
 
 const ACTIONS = ["quarantine", "release", "revoke", "retire"] as const;

@@ -5,9 +5,9 @@ import { useQueries } from "@tanstack/react-query";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type Dispatch, type KeyboardEvent, type SetStateAction, useCallback, useEffect, useRef, useState } from "react";
 
-import { type DeviceFilter, devicePageQuery, PAGE_ROWS } from "../../api/queries";
 import type { Device } from "../../api/types";
 import { ProblemNotice } from "../../design/parts";
+import { type DeviceFilter, devicePageQuery, PAGE_ROWS } from "./queries";
 import { DeviceRow } from "./DeviceRow";
 import { emptySelection, isSelected, type Selection, toggle } from "./selection";
 

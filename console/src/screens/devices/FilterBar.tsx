@@ -1,9 +1,9 @@
 import { Select, TextInput } from "@mantine/core";
 import { useEffect, useState } from "react";
 
-import type { DeviceFilter } from "../../api/queries";
 import type { Counts } from "../../api/types";
 import { DeviceState } from "../../design/marks";
+import type { DeviceFilter } from "./queries";
 
 const STATES = ["registered", "enrolled", "active", "quarantined", "revoked", "retired"];
 

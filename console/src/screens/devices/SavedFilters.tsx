@@ -3,15 +3,15 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useState } from "react";
 
 import { post, remove } from "../../api/client";
-import { type DeviceFilter, filtersQuery } from "../../api/queries";
 import { ProblemNotice } from "../../design/parts";
+import { type DeviceFilter, filtersQuery } from "./queries";
 
 export function SavedFilters({ filter, onChoose }: { filter: DeviceFilter; onChoose: (filter: DeviceFilter) => void }) {
   const [isSaving, setIsSaving] = useState(false);
   const client = useQueryClient();
   const saved = useQuery(filtersQuery);
   const drop = useMutation({
-    mutationFn: (id: string) => remove("/filters/{filter_id}", { path: { filter_id: id } }),
+    mutationFn: (id: string) => remove("/filters/{filter_id}", { params: { path: { filter_id: id } } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["filters"] }),
   });
   const isFiltered = Object.values(filter).some((value) => value !== "");

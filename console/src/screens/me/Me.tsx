@@ -1,18 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
 
 import { remove } from "../../api/client";
-import { ownSessionsQuery } from "../../api/queries";
 import { Ago } from "../../design/Ago";
 import { Facts, Notice, Page, Sheet } from "../../design/parts";
 import { useMe } from "../../session/me";
-import { useCommand } from "../../shell/commandline";
 import { Sessions } from "../operators/Sessions";
+import { ownSessionsQuery } from "./queries";
 import { Passkeys } from "./Passkeys";
 import { PasswordAndTotp } from "./PasswordAndTotp";
 import { NewRecoveryCodes } from "./NewRecoveryCodes";
 
 export default function Me() {
-  useCommand("fleetward whoami");
   const me = useMe();
   return (
     <Page title={me.display_name || me.name} lead="How you sign in, and where you are signed in.">
@@ -63,6 +61,6 @@ function Rights() {
 function OwnSessions() {
   const sessions = useQuery(ownSessionsQuery);
   return (
-    <Sessions query={sessions} queryKey={["me", "sessions"]} end={(id) => remove("/me/sessions/{session_id}", { path: { session_id: id } })} />
+    <Sessions query={sessions} queryKey={["me", "sessions"]} end={(id) => remove("/me/sessions/{session_id}", { params: { path: { session_id: id } } })} />
   );
 }

@@ -3,11 +3,11 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useState } from "react";
 
 import { post, remove } from "../../api/client";
-import { passkeysQuery } from "../../api/queries";
 import type { Passkey } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Await, Empty, ProblemNotice, Sheet } from "../../design/parts";
 import { createPasskey, hasPasskeys } from "../../session/webauthn";
+import { passkeysQuery } from "./queries";
 
 export function Passkeys() {
   const passkeys = useQuery(passkeysQuery);
@@ -28,7 +28,7 @@ export function Passkeys() {
 function Table({ passkeys }: { passkeys: Passkey[] }) {
   const client = useQueryClient();
   const drop = useMutation({
-    mutationFn: (id: string) => remove("/me/passkeys/{passkey_id}", { path: { passkey_id: id } }),
+    mutationFn: (id: string) => remove("/me/passkeys/{passkey_id}", { params: { path: { passkey_id: id } } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["me"] }),
   });
   return (

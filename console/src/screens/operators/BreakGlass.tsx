@@ -3,13 +3,13 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 
 import { post } from "../../api/client";
-import { breakGlassQuery } from "../../api/queries";
 import type { BreakGlass } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { type Shape, State, type Tone } from "../../design/marks";
 import { Await, Command, Empty, ProblemNotice, Sheet } from "../../design/parts";
 import { ReasonDialog } from "../../design/ReasonDialog";
 import { can, useMe } from "../../session/me";
+import { breakGlassQuery } from "./queries";
 
 export function BreakGlassPart() {
   const list = useQuery(breakGlassQuery);
@@ -77,7 +77,7 @@ function Emergency({ one, onChange }: { one: BreakGlass; onChange: () => Promise
   const me = useMe();
   const [isReviewing, setIsReviewing] = useState(false);
   const act = useMutation({
-    mutationFn: (verb: "approve" | "end") => post(`/break-glass/{glass_id}/${verb}`, { path: { glass_id: one.id } }),
+    mutationFn: (verb: "approve" | "end") => post(`/break-glass/{glass_id}/${verb}`, { params: { path: { glass_id: one.id } } }),
     onSuccess: onChange,
   });
   const [tone, shape] = STATES[one.state] ?? ["soft", "ring"];
@@ -116,7 +116,7 @@ function Emergency({ one, onChange }: { one: BreakGlass; onChange: () => Promise
         title="What was found?"
         effect="Say what was done with the emergency rights, and whether it was needed."
         verb="Close with these findings"
-        act={(findings) => post("/break-glass/{glass_id}/review", { path: { glass_id: one.id }, body: { findings } })}
+        act={(findings) => post("/break-glass/{glass_id}/review", { params: { path: { glass_id: one.id } }, body: { findings } })}
         onClose={() => setIsReviewing(false)}
         onDone={async () => {
           setIsReviewing(false);

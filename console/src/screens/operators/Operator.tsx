@@ -4,12 +4,12 @@ import { useParams } from "@tanstack/react-router";
 import { type SubmitEvent, useState } from "react";
 
 import { post, remove } from "../../api/client";
-import { operatorQuery, operatorSessionsQuery } from "../../api/queries";
 import type { Operator as OperatorView, Role } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Await, Command, Empty, Facts, Notice, Page, ProblemNotice, Sheet } from "../../design/parts";
 import { can, useMe } from "../../session/me";
 import { quote, useCommand } from "../../shell/commandline";
+import { operatorQuery, operatorSessionsQuery } from "./queries";
 import { Factors, OperatorState } from "./People";
 import { ROLES } from "./roles";
 import { Sessions } from "./Sessions";
@@ -56,7 +56,7 @@ function OwnSessions({ name }: { name: string }) {
     <Sessions
       query={sessions}
       queryKey={["operators", name, "sessions"]}
-      end={can(me, "session.revoke") ? (id) => remove("/operators/{name}/sessions/{session_id}", { path: { name, session_id: id } }) : null}
+      end={can(me, "session.revoke") ? (id) => remove("/operators/{name}/sessions/{session_id}", { params: { path: { name, session_id: id } } }) : null}
     />
   );
 }
@@ -66,9 +66,9 @@ function Actions({ operator }: { operator: OperatorView }) {
   const client = useQueryClient();
   const act = useMutation({
     mutationFn: async (verb: "disable" | "enable" | "recover") => {
-      const path = { name: operator.name };
-      if (verb === "recover") return (await post("/operators/{name}/recover", { path })).link;
-      await (verb === "disable" ? post("/operators/{name}/disable", { path, body: {} }) : post("/operators/{name}/enable", { path }));
+      const params = { path: { name: operator.name } };
+      if (verb === "recover") return (await post("/operators/{name}/recover", { params })).link;
+      await (verb === "disable" ? post("/operators/{name}/disable", { params, body: {} }) : post("/operators/{name}/enable", { params }));
       return null;
     },
     onSuccess: () => client.invalidateQueries({ queryKey: ["operators"] }),
@@ -107,7 +107,7 @@ function Grants({ operator }: { operator: OperatorView }) {
   const client = useQueryClient();
   const drop = useMutation({
     mutationFn: (id: string) =>
-      remove("/operators/{name}/grants/{grant_id}", { path: { name: operator.name, grant_id: id } }),
+      remove("/operators/{name}/grants/{grant_id}", { params: { path: { name: operator.name, grant_id: id } } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["operators"] }),
   });
   const isSelf = operator.name === me.name;
@@ -163,7 +163,7 @@ function GiveForm({ name }: { name: string }) {
   const [group, setGroup] = useState("*");
   const client = useQueryClient();
   const give = useMutation({
-    mutationFn: () => post("/operators/{name}/grants", { path: { name }, body: { role, group } }),
+    mutationFn: () => post("/operators/{name}/grants", { params: { path: { name } }, body: { role, group } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["operators"] }),
   });
   const submit = (event: SubmitEvent) => {

@@ -1,11 +1,11 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 
-import { operatorsQuery } from "../../api/queries";
 import type { Operator } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { State } from "../../design/marks";
 import { Await, Empty, TableFrame } from "../../design/parts";
+import { operatorsQuery } from "./queries";
 
 export function People() {
   const operators = useQuery(operatorsQuery);

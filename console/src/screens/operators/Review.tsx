@@ -4,13 +4,13 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 
 import { post } from "../../api/client";
-import { reviewQuery } from "../../api/queries";
 import type { ReviewDetail, ReviewItem } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { State } from "../../design/marks";
 import { Await, Page, ProblemNotice } from "../../design/parts";
 import { can, useCan, useMe } from "../../session/me";
 import { quote, useCommand } from "../../shell/commandline";
+import { reviewQuery } from "./queries";
 import { ReviewState } from "./Reviews";
 import "./operators.css";
 
@@ -55,7 +55,7 @@ function Actions({ review }: { review: ReviewDetail }) {
   const client = useQueryClient();
   const mayClose = useCan("review.close");
   const close = useMutation({
-    mutationFn: () => post("/reviews/{review_id}/close", { path: { review_id: review.id } }),
+    mutationFn: () => post("/reviews/{review_id}/close", { params: { path: { review_id: review.id } } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["reviews"] }),
   });
   return (
@@ -87,7 +87,7 @@ function Item({ review, item }: { review: ReviewDetail; item: ReviewItem }) {
   const decide = useMutation({
     mutationFn: (decision: "keep" | "remove") =>
       post("/reviews/{review_id}/items/{grant_id}", {
-        path: { review_id: review.id, grant_id: item.grant_id },
+        params: { path: { review_id: review.id, grant_id: item.grant_id } },
         body: { decision, note },
       }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["reviews"] }),

@@ -4,13 +4,13 @@ import { Link, useNavigate } from "@tanstack/react-router";
 import { type SubmitEvent, useState } from "react";
 
 import { post } from "../../api/client";
-import { reviewsQuery } from "../../api/queries";
 import type { Review } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { State } from "../../design/marks";
 import { Await, Command, Empty, ProblemNotice, Sheet, TableFrame } from "../../design/parts";
 import { useCan } from "../../session/me";
 import { quote } from "../../shell/commandline";
+import { reviewsQuery } from "./queries";
 
 export function Reviews() {
   const reviews = useQuery(reviewsQuery);

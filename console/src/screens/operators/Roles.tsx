@@ -1,9 +1,9 @@
 import { useQuery } from "@tanstack/react-query";
 
-import { rolesQuery } from "../../api/queries";
 import type { RoleView } from "../../api/types";
 import { Mark } from "../../design/marks";
 import { Await, Sheet, TableFrame } from "../../design/parts";
+import { rolesQuery } from "./queries";
 
 export function Roles() {
   const roles = useQuery(rolesQuery);

@@ -3,12 +3,12 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type SubmitEvent, useState } from "react";
 
 import { post, remove } from "../../api/client";
-import { tokensQuery } from "../../api/queries";
 import type { Token } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Await, Command, Empty, Notice, ProblemNotice, Sheet, TableFrame } from "../../design/parts";
 import { useMe } from "../../session/me";
 import { quote } from "../../shell/commandline";
+import { tokensQuery } from "./queries";
 
 const LIFETIMES = ["24h", "7d", "30d", "90d"];
 
@@ -38,7 +38,7 @@ export function Tokens() {
 function Table({ tokens }: { tokens: Token[] }) {
   const client = useQueryClient();
   const revoke = useMutation({
-    mutationFn: (id: string) => remove("/tokens/{token_id}", { path: { token_id: id } }),
+    mutationFn: (id: string) => remove("/tokens/{token_id}", { params: { path: { token_id: id } } }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["tokens"] }),
   });
   return (

@@ -4,7 +4,6 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 
 import { post } from "../../api/client";
-import { countsQuery, releaseQuery } from "../../api/queries";
 import type { Release as ReleaseView } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Mark } from "../../design/marks";
@@ -13,6 +12,8 @@ import { ReasonDialog } from "../../design/ReasonDialog";
 import { renderBytes, renderCount } from "../../design/time";
 import { can, useMe } from "../../session/me";
 import { quote, useCommand } from "../../shell/commandline";
+import { countsQuery } from "../devices/queries";
+import { releaseQuery } from "./queries";
 import { ReleaseState } from "./ReleaseState";
 
 export default function Release() {
@@ -51,7 +52,7 @@ function Approvals({ release }: { release: ReleaseView }) {
   const approve = useMutation({
     mutationFn: () =>
       post("/releases/{model}/{version}/approve", {
-        path: { model: release.model, version: release.version },
+        params: { path: { model: release.model, version: release.version } },
       }),
     onSuccess: async () => client.invalidateQueries({ queryKey: ["releases"] }),
   });
@@ -170,7 +171,7 @@ function Actions({ release }: { release: ReleaseView }) {
   const [verb, setVerb] = useState<"withdraw" | "reject" | null>(null);
   const act = (reason: string) =>
     post(`/releases/{model}/{version}/${verb ?? "withdraw"}`, {
-      path: { model: release.model, version: release.version },
+      params: { path: { model: release.model, version: release.version } },
       body: { reason },
     });
   return (

@@ -1,16 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 
-import { releasesQuery } from "../../api/queries";
 import type { Release } from "../../api/types";
 import { Ago } from "../../design/Ago";
 import { Await, Command, Empty, Page, Sheet, TableFrame } from "../../design/parts";
 import { renderBytes } from "../../design/time";
-import { useCommand } from "../../shell/commandline";
+import { releasesQuery } from "./queries";
 import { ReleaseState } from "./ReleaseState";
 
 export default function Releases() {
-  useCommand("fleetward release list");
   const releases = useQuery(releasesQuery);
   return (
     <Page

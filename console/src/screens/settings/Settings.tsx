@@ -1,18 +1,15 @@
 import { useQuery } from "@tanstack/react-query";
 
-import { get } from "../../api/client";
-import { authoritiesQuery, checklistQuery, modelsQuery } from "../../api/queries";
 import type { Authority, Check, Model } from "../../api/types";
 import { Ago, useNow } from "../../design/Ago";
 import { type Shape, State, type Tone } from "../../design/marks";
 import { Await, Command, Empty, Facts, Page, Sheet, TableFrame } from "../../design/parts";
 import { renderExact } from "../../design/time";
-import { useCommand } from "../../shell/commandline";
 import { useLine } from "../../shell/live";
+import { authoritiesQuery, checklistQuery, healthQuery, modelsQuery } from "./queries";
 import "./settings.css";
 
 export default function Settings() {
-  useCommand("fleetward checklist");
   const checklist = useQuery(checklistQuery);
   return (
     <Page title="Settings" lead="How well this platform itself is kept.">
@@ -164,7 +161,7 @@ function ModelTable({ models }: { models: Model[] }) {
 }
 
 function Server() {
-  const health = useQuery({ queryKey: ["health"], queryFn: () => get("/health") });
+  const health = useQuery(healthQuery);
   const line = useLine();
   return (
     <Sheet title="Server">

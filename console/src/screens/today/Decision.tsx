@@ -35,7 +35,7 @@ function Item({ item }: { item: Card["items"][number] }) {
   const mayAcknowledge = useCan("event.acknowledge");
   const client = useQueryClient();
   const acknowledge = useMutation({
-    mutationFn: (number: number) => post("/events/{number}/acknowledge", { path: { number }, body: {} }),
+    mutationFn: (number: number) => post("/events/{number}/acknowledge", { params: { path: { number } }, body: {} }),
     onSuccess: () => client.invalidateQueries({ queryKey: ["today"] }),
   });
   const { event } = item;

@@ -5,12 +5,11 @@ import { useCallback, useState } from "react";
 import type { FleetEvent } from "../../api/live";
 import { Mark } from "../../design/marks";
 import { Command, Notice, Page, Sheet } from "../../design/parts";
-import { quote, useCommand } from "../../shell/commandline";
+import { quote } from "../../shell/commandline";
 import { useEvents } from "../../shell/live";
 import "./today.css";
 
 export default function FirstDevice() {
-  useCommand("fleetward device add cam-1 --model camera");
   return (
     <Page title="Add your first device" lead="Step 4 of 4. Run these where the platform runs; this page follows along.">
       <Sheet title="From a model to a session">

@@ -1,17 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 
-import { countsQuery, todayQuery } from "../../api/queries";
 import type { Card } from "../../api/types";
 import { Await, Empty, Page, Sheet } from "../../design/parts";
 import { renderCount } from "../../design/time";
-import { useCommand } from "../../shell/commandline";
+import { countsQuery } from "../devices/queries";
+import { todayQuery } from "./queries";
 import { Decision } from "./Decision";
 import { FirstDeviceSteps } from "./FirstDevice";
 import "./today.css";
 
 export default function Today() {
-  useCommand("fleetward today");
   const today = useQuery(todayQuery);
   const counts = useQuery(countsQuery({}));
   const isNew = counts.data?.total === 0;

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from fleetward.base.db import Tx
+from fleetward.base.db import Database, Tx
 from fleetward.base.errors import UnauthenticatedError
 from fleetward.base.web import peer_certificate
 from fleetward.features.devices import service
@@ -53,11 +53,24 @@ def authenticate_peer(tx: Tx, context: PkiContext, der: bytes | None) -> DeviceP
     return DevicePeer(device, certificate)
 
 
+def admit_peer(db: Database, context: PkiContext, der: bytes | None) -> DevicePeer:
+    """Return the device behind a client certificate; what the certificate has replaced is revoked with that.
+
+    Raises:
+        PeerRefusedError, UnauthenticatedError: as `authenticate_peer`.
+    """
+    with db.read() as tx:
+        peer = authenticate_peer(tx, context, der)
+    if peer.certificate.is_successor:
+        with db.write(f"device:{peer.device.id}") as tx:
+            pki.retire_superseded(tx, [peer.certificate.serial])
+    return peer
+
+
 def authenticated_device(connection: HTTPConnection) -> DevicePeer:
-    """Return the peer of an HTTP or WebSocket connection; see `authenticate_peer`."""
+    """Return the peer of an HTTP or WebSocket connection; see `admit_peer`."""
     state = connection.app.state
-    with state.edge.db.read() as tx:
-        return authenticate_peer(tx, state.pki, peer_certificate(connection.scope))
+    return admit_peer(state.edge.db, state.pki, peer_certificate(connection.scope))
 
 
 Peer = Annotated[DevicePeer, Depends(authenticated_device)]

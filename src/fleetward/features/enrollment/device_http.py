@@ -20,7 +20,7 @@ from fleetward.base.errors import (
 )
 from fleetward.base.web import edge_of, peer_certificate
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.peer import authenticate_peer
+from fleetward.features.devices.peer import admit_peer, authenticate_peer
 from fleetward.features.enrollment import service
 from fleetward.features.enrollment.context import context_of
 from fleetward.features.enrollment.model import BASIC_CHALLENGE, Lane
@@ -200,8 +200,7 @@ def _count_beginning(request: Request, device_id: str) -> None:
 
 def _authenticated_id(request: Request) -> str:
     """Return the device whose current certificate authenticated the connection, or raise."""
-    with edge_of(request).db.read() as tx:
-        return authenticate_peer(tx, pki_of(request), peer_certificate(request.scope)).device.id
+    return admit_peer(edge_of(request).db, pki_of(request), peer_certificate(request.scope)).device.id
 
 
 def _parse_basic(authorization: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from fleetward.base.feature import Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.enrollment import device_http, http, service
+from fleetward.features.enrollment import coap, device_http, http, service
 from fleetward.features.enrollment.context import EnrollmentContext
 from fleetward.features.enrollment.model import KEPT_CLAIMS
 
@@ -16,6 +16,7 @@ feature = Feature(
         Routes(device_http.device_router, Port.DEVICES),
     ),
     forgets=(Forget("claims", KEPT_CLAIMS, service.forget_expired),),
+    coap=coap.RESOURCES,
     permissions=(
         Permission("device.add", Reach.DEVICES, "register a device"),
         Permission("device.claim", Reach.DEVICES, "make a claim, by which a device enrolls"),

@@ -1,28 +1,20 @@
 """Operator routes of the event feed: a page, or a live stream of server-sent events."""
 
-import asyncio
-import json
-import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from fleetward.base.clock import parse_time
-from fleetward.base.db import Database
-from fleetward.base.errors import FleetwardError
 from fleetward.base.events import find_last_event_id
-from fleetward.base.web import READMIT_EVERY_S, Db, Principal, answers_with, readmit, requires
-from fleetward.features.events.service import Page, read_page
+from fleetward.base.sse import LiveStream, Reader
+from fleetward.base.web import Db, Principal, answers_with, requires
+from fleetward.features.events.service import read_page
+from fleetward.features.events.tail import Tail
 
 router = APIRouter(tags=["events"])
 _MAX_PAGE = 5000
-_PAGE = 1000
-_POLL_S = 0.25
-_KEEPALIVE_S = 15.0
 # What the database's integers hold.
 _MAX_ID_DIGITS = 18
 
@@ -85,39 +77,6 @@ def stream(
     elif after < 0:
         with db.read() as tx:
             after = find_last_event_id(tx)
-    return StreamingResponse(
-        _follow(request, db, principal, device, after),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store"},
-    )
-
-
-async def _follow(
-    request: Request, db: Database, principal: Principal, device: str | None, after: int
-) -> AsyncIterator[bytes]:
-    spoke_at = admitted_at = time.monotonic()
-    while True:
-        if time.monotonic() - admitted_at > READMIT_EVERY_S:
-            try:
-                principal = await readmit(request, "event.read")
-            except FleetwardError:
-                return
-            admitted_at = time.monotonic()
-        page = await run_in_threadpool(_read_after, db, device, principal.groups, after)
-        after = page.cursor
-        for event in page.events:
-            yield f"id: {event.id}\ndata: {json.dumps(event.as_json())}\n\n".encode()
-        if not page.is_last:
-            continue
-        if page.events:
-            spoke_at = time.monotonic()
-        elif time.monotonic() - spoke_at > _KEEPALIVE_S:
-            spoke_at = time.monotonic()
-            yield b": still here\n\n"
-        else:
-            await asyncio.sleep(_POLL_S)
-
-
-def _read_after(db: Database, device: str | None, groups: frozenset[str] | None, after: int) -> Page:
-    with db.read() as tx:
-        return read_page(tx, after=after, limit=_PAGE, device=device, groups=groups)
+    tail: Tail = request.app.state.events
+    reader = Reader(principal, after)
+    return LiveStream(request, "event.read", reader, lambda: tail.follow(reader, device))

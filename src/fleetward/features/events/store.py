@@ -11,6 +11,14 @@ _events = events_table.c
 # The registry's, named here for one join: whose events somebody may see depends on the device's group now.
 _devices = sa.table("devices", sa.column("id"), sa.column("group"))
 
+_PLACED = (
+    sa.select(events_table, _devices.c.group.label("place"))
+    .select_from(events_table.outerjoin(_devices, _devices.c.id == _events.device))
+    .where(_events.id > sa.bindparam("after"))
+    .order_by(_events.id)
+    .limit(sa.bindparam("most"))
+)
+
 
 def list_after(
     tx: Tx,
@@ -37,6 +45,11 @@ def list_after(
         )
         query = query.where(its_device.exists())
     return [as_event(row) for row in tx.conn.execute(query)]
+
+
+def list_placed(tx: Tx, after: int, *, limit: int) -> list[tuple[Event, str | None]]:
+    """Return up to `limit` events with an id over `after`, oldest first, with the groups of their devices."""
+    return [(as_event(row), row.place) for row in tx.conn.execute(_PLACED, {"after": after, "most": limit})]
 
 
 def look_ahead(tx: Tx, after: int, *, rows: int) -> tuple[int, int]:

@@ -1,5 +1,8 @@
-"""The camera's side: how ffmpeg is asked for video. Pure."""
+"""The camera's side: what can be set of it, and how ffmpeg is asked for video. Pure."""
 
+from typing import ClassVar
+
+from fleetward.base.agent_config import Section
 from fleetward.base.errors import ConfigError
 
 # Low delay: no B frames, a key frame a second, each frame a fragment of its own, written at once.
@@ -9,6 +12,13 @@ _ENCODE = (
     "-movflags", "+frag_every_frame+empty_moov+default_base_moof", "-flush_packets", "1", "pipe:1",
 )  # fmt: skip
 _QUIET = ("-hide_banner", "-loglevel", "error", "-nostdin")
+
+
+class Video(Section, frozen=True):
+    """What the camera shows: `test` for a test picture, a device such as `/dev/video0`, or a file."""
+
+    table: ClassVar[str] = "video"
+    source: str
 
 
 def ffmpeg_arguments(source: str) -> tuple[str, ...]:

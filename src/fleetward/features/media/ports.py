@@ -33,6 +33,12 @@ class MediaBus(Protocol):
         """Say that a viewer is still there, or leaves."""
         ...
 
-    def until_ended(self, device_id: str) -> AbstractAsyncContextManager[Awaitable[str]]:
-        """Give an awaitable that is done, with the reason, when the device's session ends."""
+    def until_ended(
+        self, device_id: str, serial: int | None = None
+    ) -> AbstractAsyncContextManager[Awaitable[str]]:
+        """Give an awaitable that is done, with the reason, when the device's session ends.
+
+        Args:
+            serial: of the certificate the line is on: done too when that one is replaced by a later one.
+        """
         ...

@@ -82,7 +82,10 @@ async def receive(socket: WebSocket, media: MediaContext) -> None:
     await socket.accept()
     camera = _Camera(socket, media.bus, device)
     try:
-        async with media.bus.until_ended(device) as ended, media.bus.attend(device, camera.on_attendance):
+        async with (
+            media.bus.until_ended(device, peer.certificate.serial) as ended,
+            media.bus.attend(device, camera.on_attendance),
+        ):
             await _race(
                 camera.pump(), camera.forget_the_gone(), _end_on(ended),
                 _end_with_session(media, peer.certificate, until),

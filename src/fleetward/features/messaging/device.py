@@ -13,11 +13,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
+from fleetward.base.agent_config import Section
 from fleetward.base.errors import InvalidInputError
+from fleetward.base.ids import parse_duration
 from fleetward.wire.command import Command, CommandResult, parse_command, render_result
 from fleetward.wire.mqtt_topics import DOWNWARD, Topic, TopicKind, parse_mqtt_topic
 from fleetward.wire.shadow import Desired, Reported, parse_desired, render_shadow, shadow_delta
@@ -26,6 +28,16 @@ MAX_IN_FLIGHT = 64
 MAX_REMEMBERED_COMMANDS = 256
 # Their end is the restart itself: one that was cut off by it has succeeded.
 ENDS_BY_RESTART = frozenset({"reboot"})
+
+
+class Telemetry(Section, frozen=True):
+    """How often the agent reports its own health."""
+
+    table: ClassVar[str] = "telemetry"
+    interval: str = "30s"
+
+    def check(self) -> None:
+        parse_duration(self.interval, what="telemetry.interval")
 
 
 @dataclass(frozen=True)

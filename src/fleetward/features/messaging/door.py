@@ -2,13 +2,14 @@
 
 from fleetward.base.feature import Feature, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.messaging import http
+from fleetward.features.messaging import coap, http
 from fleetward.features.messaging.http import MessagingContext
 
 feature = Feature(
     name="messaging",
     context=MessagingContext,
     routes=(Routes(http.router, Port.API),),
+    coap=coap.RESOURCES,
     permissions=(
         Permission("command.read", Reach.DEVICES, "see commands and their results"),
         Permission("command.run", Reach.DEVICES, "have a device do something"),

@@ -6,6 +6,7 @@ Every handler may run twice for the same event or message and changes nothing th
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,7 @@ ADMISSION_KINDS = frozenset(
         "hold.lifted",
     }
 )
+CERTIFICATE_REVOKED = "certificate.revoked"
 COMMAND_QUEUED = "command.queued"
 SHADOW_DESIRED = "shadow.desired"
 ADMISSION_PAGE = 1000
@@ -43,6 +45,13 @@ class Notice(msgspec.Struct, frozen=True):
     id: int
     kind: str
     device: str | None = None
+    details: dict[str, Any] = {}
+
+    @property
+    def superseded(self) -> frozenset[str]:
+        """The serials that a later certificate of the device has replaced: no more than that has happened."""
+        is_routine = self.kind == CERTIFICATE_REVOKED and self.details.get("why") == "superseded"
+        return frozenset(self.details.get("serials", ())) if is_routine else frozenset()
 
 
 _decode_notice = msgspec.json.Decoder(Notice).decode

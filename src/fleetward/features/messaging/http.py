@@ -1,9 +1,8 @@
 """Operator routes: what devices send and are, what is desired of them, commands."""
 
-import asyncio
 import json
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -12,13 +11,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetward.base.clock import render_time, render_time_or_none
-from fleetward.base.errors import FleetwardError
 from fleetward.base.ids import parse_id
-from fleetward.base.web import READMIT_EVERY_S, Db, Principal, answers_with, readmit, requires
+from fleetward.base.sse import LiveStream, Reader, frame
+from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import Asked, CommandRecord, CommandState, Presence, Shadow
-from fleetward.features.messaging.ports import PresenceBook, TelemetryLog, Watcher, WatchItem
+from fleetward.features.messaging.ports import PresenceBook, TelemetryLog, Watcher
 from fleetward.wire.command import MAX_TIMEOUT_S
 from fleetward.wire.shadow import shadow_delta
 
@@ -253,40 +252,25 @@ def get_session(
     responses=answers_with("text/event-stream"),
 )
 def watch(
-    request: Request, db: Db, device_id: str, _principal: Annotated[Principal, requires("telemetry.read")]
+    request: Request, db: Db, device_id: str, principal: Annotated[Principal, requires("telemetry.read")]
 ) -> StreamingResponse:
     """Stream what the device does from now on, one JSON object each, as server-sent events."""
     with db.read() as tx:
         devices.get_device(tx, device_id)
-    return StreamingResponse(
-        _follow(request, _context(request).watcher, device_id),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store"},
+    watcher = _context(request).watcher
+    return LiveStream(
+        request,
+        "telemetry.read",
+        Reader(principal),
+        lambda: _frames(watcher, device_id),
+        greeting="watching",
     )
 
 
-async def _follow(request: Request, watcher: Watcher, device_id: str) -> AsyncIterator[bytes]:
-    yield b": watching\n\n"
-    items = watcher.watch(device_id)
-    coming: asyncio.Future[WatchItem] | None = None
-    admitted_at = time.monotonic()
-    try:
-        while True:
-            if time.monotonic() - admitted_at > READMIT_EVERY_S:
-                await readmit(request, "telemetry.read")
-                admitted_at = time.monotonic()
-            coming = coming or asyncio.ensure_future(anext(items))
-            done, _ = await asyncio.wait({coming}, timeout=READMIT_EVERY_S)
-            if not done:
-                yield b": still here\n\n"
-                continue
-            item, coming = coming.result(), None
-            yield f"data: {json.dumps(asdict(item), default=str)}\n\n".encode()
-    except (StopAsyncIteration, FleetwardError):
-        return
-    finally:
-        if coming is not None:
-            coming.cancel()
+async def _frames(watcher: Watcher, device_id: str) -> AsyncGenerator[bytes, None]:
+    async with aclosing(watcher.watch(device_id)) as items:
+        async for item in items:
+            yield frame(json.dumps(asdict(item), default=str))
 
 
 def _context(request: Request) -> MessagingContext:

@@ -1,6 +1,6 @@
 """What messaging needs from outside."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,7 +43,7 @@ class TelemetryLog(Protocol):
 class Watcher(Protocol):
     """What a device does now."""
 
-    def watch(self, device: str) -> AsyncIterator[WatchItem]:
+    def watch(self, device: str) -> AsyncGenerator[WatchItem, None]:
         """Yield what the device does from now on, until the caller stops."""
         ...
 

@@ -1,5 +1,6 @@
 """Certificates as values: who stands in them, what a request may ask, what one proves. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +15,8 @@ from fleetward.base.ids import parse_device_id
 from fleetward.wire.der import ends_whole
 
 MAX_CERTIFICATE_BYTES = 16 * 1024
+# The one in use, and the last three of a device that renews and does not connect.
+MAX_LIVE_CERTIFICATES = 4
 # What cryptography raises for bytes that are not what they claim to be.
 MALFORMED = (
     ValueError,
@@ -57,13 +60,31 @@ REASON_FLAG = {
 
 @dataclass(frozen=True)
 class DeviceCertificate:
-    """A verified client certificate of a device."""
+    """A verified client certificate of a device.
+
+    Attributes:
+        is_successor: whether earlier ones of the device are live still, which this one now replaces.
+    """
 
     device_id: str
     serial: int
     not_before: datetime
     not_after: datetime
     certificate: x509.Certificate
+    is_successor: bool = False
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """A live certificate of a device that has connected with a later one.
+
+    Attributes:
+        by: the serial of the later one.
+    """
+
+    device_id: str
+    serial: int
+    by: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,16 @@ class EndingCertificate:
 
     device_id: str
     not_after: datetime
+
+
+def surplus_of(live: Sequence[int], in_use: int | None) -> list[int]:
+    """Return which of a device's live serials are too many, given in the order of their issue.
+
+    The oldest stays, for it may be the one in use: whatever came before that was revoked when it connected.
+    The newest stay, for one of them is what the device holds if it holds any of them.
+    """
+    newest = live[-(MAX_LIVE_CERTIFICATES - 1) :]
+    return [serial for serial in live[1:] if serial not in newest and serial != in_use]
 
 
 def render_spiffe_id(trust_domain: str, device_id: str) -> str:

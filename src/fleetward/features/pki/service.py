@@ -1,7 +1,8 @@
 """Use cases of the certificate authority. Each change is audited and told as an event."""
 
+import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from fleetward.features.pki.model import (
     RevocationReason,
     check_csr,
     parse_certificate,
+    surplus_of,
     verify_certificate,
 )
 from fleetward.features.pki.ports import CaSigner
@@ -89,11 +91,21 @@ class IssuedCertificate:
 
 
 def issue_device_certificate(
-    tx: Tx, context: PkiContext, device_id: str, csr: x509.CertificateSigningRequest, lifetime: timedelta
+    tx: Tx,
+    context: PkiContext,
+    device_id: str,
+    csr: x509.CertificateSigningRequest,
+    lifetime: timedelta,
+    *,
+    in_use: int | None = None,
 ) -> IssuedCertificate:
     """Sign a certificate for the key of `csr`; none leaves this function unrecorded.
 
-    Whether this device may have one is the caller's to decide.
+    Whether this device may have one is the caller's to decide. Of a device that is issued one after another
+    and connects with none, no more than `MAX_LIVE_CERTIFICATES` stay live.
+
+    Args:
+        in_use: the serial that the device asks with, which stays live whatever there is beside it.
 
     Raises:
         CsrRefusedError: not P-256, or no proof of possession.
@@ -121,6 +133,8 @@ def issue_device_certificate(
         tx, "certificate.issued", f"Device {device_id} has a certificate until {facts['not_after']}.",
         device=device_id, **facts,
     )  # fmt: skip
+    surplus = surplus_of(store.list_live_serials(tx, device_id), in_use)
+    _revoke(tx, device_id, surplus, "never used, and later ones were issued", RevocationReason.SUPERSEDED)
     return issued
 
 
@@ -152,15 +166,31 @@ def revoke_certificate(
     return get_certificate(tx, serial)
 
 
-def retire_superseded(tx: Tx, device_id: str, keep: int) -> list[int]:
-    """Revoke the certificates that `keep` replaced, once the device has connected with it.
+def retire_superseded(tx: Tx, used: Collection[int]) -> list[int]:
+    """Revoke what the certificates `used` replaced, now that their devices have connected with them.
 
-    Only those issued before it: one issued since is the next in line.
+    Only what was issued before: one issued since is the next in line. Called again, it changes nothing; one
+    of `used` that was itself revoked replaces nothing.
     """
-    kept = get_certificate(tx, keep)
-    older = store.list_live_serials(tx, device_id, before=kept.issued_at)
-    _revoke(tx, device_id, older, f"superseded by {keep:x}", RevocationReason.SUPERSEDED)
-    return older
+    replaced: dict[tuple[str, int], list[int]] = {}
+    seen: set[int] = set()
+    for one in store.list_superseded(tx, used) if used else ():
+        if one.serial not in seen:
+            seen.add(one.serial)
+            replaced.setdefault((one.device_id, one.by), []).append(one.serial)
+    for (device_id, by), serials in replaced.items():
+        _revoke(tx, device_id, serials, f"superseded by {by:x}", RevocationReason.SUPERSEDED)
+    return sorted(seen)
+
+
+def list_shown_of_several(tx: Tx, shown: dict[str, str]) -> dict[str, int]:
+    """Return the serial to what was shown, of live certificates of devices that have several.
+
+    Args:
+        shown: device to the SHA-256 of its certificate's DER, in hex.
+    """
+    found = {hashlib.sha256(der).hexdigest(): serial for serial, der in store.list_several(tx, shown)}
+    return {fingerprint: found[fingerprint] for fingerprint in shown.values() if fingerprint in found}
 
 
 def get_certificate(tx: Tx, serial: int) -> CertificateRecord:
@@ -220,13 +250,14 @@ def verify_device_certificate(tx: Tx, context: PkiContext, der: bytes, now: date
         CertificateRefusedError: malformed, expired, revoked, or not ours; `reason` in details says which.
     """
     verified = verify_certificate(parse_certificate(der), context.issuers, context.trust_domain, now)
-    if is_revoked(tx, verified.serial):
+    found = store.find_shown(tx, verified.serial)
+    if found is None or found.is_revoked:
         raise CertificateRefusedError(
             f"client certificate of {verified.device_id}: expected it live, found it revoked",
             reason="certificate_revoked",
             challenge="Mutual",
         )
-    return verified
+    return replace(verified, is_successor=found.is_successor)
 
 
 def forget_expired(tx: Tx) -> int:

@@ -9,7 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleetward.base.db import IdQuery, Timestamp, Tx, is_among, metadata
-from fleetward.features.pki.model import CertificateRecord, EndingCertificate, RevocationReason
+from fleetward.features.pki.model import (
+    CertificateRecord,
+    EndingCertificate,
+    RevocationReason,
+    Superseded,
+)
 
 _REVOKED = sa.text("revoked_at IS NOT NULL")
 _UNLISTED = sa.text("revoked_at IS NOT NULL AND crl_number IS NULL")
@@ -59,15 +64,31 @@ class RevokedEntry:
     reason: RevocationReason
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A certificate that a client shows.
+
+    Attributes:
+        is_successor: whether earlier ones of its device are live.
+    """
+
+    is_revoked: bool
+    is_successor: bool
+
+
 _RECORD = (
     certificates.c.serial, certificates.c.device, certificates.c.not_before, certificates.c.not_after,
     certificates.c.issued_at, certificates.c.revoked_at, certificates.c.revocation_reason,
 )  # fmt: skip
 _INSERT = certificates.insert()
-_LIVE = sa.select(certificates.c.serial).where(
-    certificates.c.device == sa.bindparam("of"),
-    certificates.c.revoked_at.is_(None),
-    certificates.c.not_after >= sa.bindparam("now"),
+_LIVE = (
+    sa.select(certificates.c.serial)
+    .where(
+        certificates.c.device == sa.bindparam("of"),
+        certificates.c.revoked_at.is_(None),
+        certificates.c.not_after >= sa.bindparam("now"),
+    )
+    .order_by(certificates.c.issued_at, certificates.c.serial)
 )
 _REVOKED_SERIALS = sa.select(certificates.c.serial).where(
     certificates.c.revoked_at.is_not(None), certificates.c.not_after >= sa.bindparam("now")
@@ -82,6 +103,45 @@ _UNEXPIRED = (
     .order_by(certificates.c.device, certificates.c.issued_at.desc())
 )
 _BY_SERIAL = sa.select(*_RECORD).where(certificates.c.serial == sa.bindparam("wanted"))
+_used = certificates.alias("used")
+_SUPERSEDED = (
+    sa.select(certificates.c.device, certificates.c.serial, _used.c.serial.label("by"))
+    .join(
+        _used,
+        (_used.c.device == certificates.c.device) & (_used.c.issued_at > certificates.c.issued_at),
+    )
+    .where(
+        _used.c.serial.in_(sa.bindparam("serials", expanding=True)),
+        _used.c.revoked_at.is_(None),
+        certificates.c.revoked_at.is_(None),
+        certificates.c.not_after >= sa.bindparam("now"),
+    )
+    .order_by(certificates.c.device, certificates.c.issued_at)
+)
+_earlier, _later = certificates.alias("earlier"), certificates.alias("later")
+_SHOWN = sa.select(
+    certificates.c.revoked_at,
+    sa.exists()
+    .where(
+        _earlier.c.device == certificates.c.device,
+        _earlier.c.issued_at < certificates.c.issued_at,
+        _earlier.c.revoked_at.is_(None),
+        _earlier.c.not_after >= sa.bindparam("now"),
+    )
+    .label("is_successor"),
+).where(certificates.c.serial == sa.bindparam("wanted"))
+# Live certificates of devices that have more than one.
+_ONE_OF_SEVERAL = sa.select(certificates.c.serial, certificates.c.der).where(
+    certificates.c.device.in_(sa.bindparam("devices", expanding=True)),
+    certificates.c.revoked_at.is_(None),
+    certificates.c.not_after >= sa.bindparam("now"),
+    sa.exists().where(
+        _later.c.device == certificates.c.device,
+        _later.c.serial != certificates.c.serial,
+        _later.c.revoked_at.is_(None),
+        _later.c.not_after >= sa.bindparam("now"),
+    ),
+)
 
 
 def insert_certificate(tx: Tx, record: CertificateRecord, *, issuer: str, der: bytes) -> None:
@@ -105,6 +165,12 @@ def find_certificate(tx: Tx, serial: int) -> CertificateRecord | None:
     return None if row is None else _as_record(row)
 
 
+def find_shown(tx: Tx, serial: int) -> Shown | None:
+    """Return what matters of a certificate that somebody shows, None when we never issued it."""
+    row = tx.conn.execute(_SHOWN, {"wanted": f"{serial:x}", "now": tx.now}).one_or_none()
+    return None if row is None else Shown(row.revoked_at is not None, bool(row.is_successor))
+
+
 def list_certificates(tx: Tx, device_id: str, *, limit: int) -> list[CertificateRecord]:
     query = (
         sa.select(*_RECORD)
@@ -115,11 +181,22 @@ def list_certificates(tx: Tx, device_id: str, *, limit: int) -> list[Certificate
     return [_as_record(row) for row in tx.conn.execute(query)]
 
 
-def list_live_serials(tx: Tx, device_id: str, *, before: datetime | None = None) -> list[int]:
-    """Return a device's serials that are neither revoked nor expired; with `before`, those issued earlier."""
-    query = _LIVE if before is None else _LIVE.where(certificates.c.issued_at < before)
-    found = tx.conn.execute(query, {"of": device_id, "now": tx.now})
+def list_live_serials(tx: Tx, device_id: str) -> list[int]:
+    """Return a device's serials that are neither revoked nor expired, in the order of their issue."""
+    found = tx.conn.execute(_LIVE, {"of": device_id, "now": tx.now})
     return [int(serial, 16) for serial in found.scalars()]
+
+
+def list_superseded(tx: Tx, used: Collection[int]) -> list[Superseded]:
+    """Return the live certificates issued before a live one of `used` to the same device."""
+    found = tx.conn.execute(_SUPERSEDED, {"serials": [f"{serial:x}" for serial in used], "now": tx.now})
+    return [Superseded(device, int(serial, 16), int(by, 16)) for device, serial, by in found]
+
+
+def list_several(tx: Tx, device_ids: Collection[str]) -> list[tuple[int, bytes]]:
+    """Return serial and DER of each live certificate of those devices that have more than one."""
+    found = tx.conn.execute(_ONE_OF_SEVERAL, {"devices": sorted(device_ids), "now": tx.now})
+    return [(int(serial, 16), der) for serial, der in found]
 
 
 def revoke(tx: Tx, serials: Collection[int], reason: RevocationReason) -> int:

@@ -3,12 +3,11 @@
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from aiocoap import ACK, BAD_REQUEST, CHANGED, CON, CONTINUE, EMPTY, INTERNAL_SERVER_ERROR, NON, RST, Message
+from aiocoap import ACK, BAD_REQUEST, CON, CONTINUE, EMPTY, INTERNAL_SERVER_ERROR, NON, RST, Message
 from aiocoap.error import Error as CoapError
-from aiocoap.numbers.codes import Code
 
+from fleetward.base.coap import CoapAnswer, CoapRequest, Code
 from fleetward.base.errors import FleetwardError, InvalidInputError
 from fleetward.base.logging import get_logger
 
@@ -19,31 +18,6 @@ MAX_PAYLOAD_BYTES = 16 * 1024
 _BLOCK_EXPONENT = 5
 _REMEMBERED_ANSWERS = 8
 _EXCHANGE_LIFETIME_S = 247.0  # RFC 7252 section 4.8.2
-
-
-@dataclass(frozen=True)
-class CoapRequest:
-    """A whole request of an authenticated client.
-
-    Attributes:
-        peer: DER of its certificate.
-        method: `GET`, `POST`, `PUT` or `DELETE`.
-    """
-
-    peer: bytes
-    method: str
-    path: tuple[str, ...]
-    content_format: int | None
-    payload: bytes
-
-
-@dataclass(frozen=True)
-class CoapAnswer:
-    """What to answer; `code` by its CoAP number, e.g. `Code.CHANGED`."""
-
-    code: Code
-    payload: bytes = b""
-    content_format: int | None = None
 
 
 Handler = Callable[[CoapRequest], Awaitable[CoapAnswer]]
@@ -132,7 +106,7 @@ def refuse(error: FleetwardError, code: Code) -> CoapAnswer:
 def _cut(answer: CoapAnswer, number: int, exponent: int) -> Message:
     size = 1 << (exponent + 4)
     part = answer.payload[number * size : (number + 1) * size]
-    found = Message(code=answer.code, payload=part)
+    found = Message(code=int(answer.code), payload=part)
     if answer.content_format is not None:
         found.opt.content_format = answer.content_format
     has_more = len(answer.payload) > (number + 1) * size
@@ -152,6 +126,3 @@ def _method(message: Message) -> str:
 
 def _number(content_format: object) -> int | None:
     return None if content_format is None else int(content_format)  # type: ignore[call-overload]
-
-
-__all__ = ["CHANGED", "CoapAnswer", "CoapRequest", "CoapSession", "Handler", "refuse"]

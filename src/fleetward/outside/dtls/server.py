@@ -45,10 +45,15 @@ class _Session:
 
 
 class DtlsServer(asyncio.DatagramProtocol):
-    """One UDP port. Make it with `serve_dtls`; `close` ends it."""
+    """One UDP port. Make it with `serve_dtls`; `close` ends it.
+
+    Attributes:
+        ended: done when the port is closed, with the exception that closed it, if not `close` did.
+    """
 
     def __init__(self, context: SSL.Context, handler: Handler, on_refused: OnRefused) -> None:
         self._context, self._handler, self._on_refused = context, handler, on_refused
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sessions: dict[Address, _Session] = {}
         self._fresh: SSL.Connection | None = None
         self._asking: Address = ()
@@ -65,15 +70,31 @@ class DtlsServer(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self._ticker = asyncio.create_task(self._tick())
+        self._ticker.add_done_callback(self._note_end)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_with(exc)
 
     async def close(self) -> None:
         """Say good-bye to everyone and close the port."""
+        self._end_with(None)
         if self._ticker is not None:
             self._ticker.cancel()
         for address in list(self._sessions):
             self._end(address)
         if self._transport is not None:
             self._transport.close()
+
+    def _note_end(self, ticker: "asyncio.Task[None]") -> None:
+        self._end_with(None if ticker.cancelled() else ticker.exception())
+
+    def _end_with(self, error: BaseException | None) -> None:
+        if self.ended.done():
+            return
+        if error is None:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(error)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         session = self._sessions.get(addr)
@@ -154,8 +175,15 @@ class DtlsServer(asyncio.DatagramProtocol):
                 if now_s - session.seen_s > limit_s:
                     self._end(addr)
                 elif session.coap is None and session.connection.DTLSv1_get_timeout() == 0:
-                    session.connection.DTLSv1_handle_timeout()
-                    self._flush(session.connection, addr)
+                    self._repeat_flight(session, addr)
+
+    def _repeat_flight(self, session: _Session, addr: Address) -> None:
+        try:
+            session.connection.DTLSv1_handle_timeout()
+        except SSL.Error:  # repeated often enough: OpenSSL gives the handshake up
+            self._end(addr)
+            return
+        self._flush(session.connection, addr)
 
     def _new_connection(self) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)

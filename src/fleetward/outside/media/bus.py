@@ -91,12 +91,13 @@ class NatsMediaBus:
         await self._client.publish(f"media.{device_id}.attendance", render(attendance))
 
     @asynccontextmanager
-    async def until_ended(self, device_id: str) -> AsyncIterator[Awaitable[str]]:
+    async def until_ended(self, device_id: str, serial: int | None = None) -> AsyncIterator[Awaitable[str]]:
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         async def receive(message: Msg) -> None:
-            if not ended.done():
-                ended.set_result(_reason_of(message.data))
+            reason = _reason_of(message.data, serial)
+            if reason is not None and not ended.done():
+                ended.set_result(reason)
 
         subscription = await self._client.subscribe(f"{ENDED_SUBJECT}.{device_id}", cb=receive)
         try:
@@ -110,9 +111,15 @@ async def _drain(waiting: "asyncio.Queue[Segment | None]") -> AsyncIterator[Segm
         yield segment
 
 
-def _reason_of(content: bytes) -> str:
-    """Return why a session ended; the message is our own, and only its text is shown."""
+def _reason_of(content: bytes, serial: int | None) -> str | None:
+    """Return why a session ended, None where it did so for other certificates than `serial` alone.
+
+    The message is our own, and only its text is shown.
+    """
     try:
-        return str(json.loads(content)["reason"])[:100]
-    except (ValueError, KeyError, TypeError):
+        told = json.loads(content)
+        serials, reason = told.get("serials"), str(told["reason"])[:100]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return "it was ended"
+    is_ours = not serials or (serial is not None and f"{serial:x}" in serials)
+    return reason if is_ours else None

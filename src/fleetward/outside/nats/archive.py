@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -62,7 +62,7 @@ class Archive:
     def find_presence(self, device: str) -> Presence | None:
         return self._presence.find(device)
 
-    async def watch(self, device: str) -> AsyncIterator[WatchItem]:
+    async def watch(self, device: str) -> AsyncGenerator[WatchItem, None]:
         """Yield what the device does from now on; what a slow caller does not read in time is left out."""
         found: asyncio.Queue[WatchItem] = asyncio.Queue(_MAX_UNREAD)
         caller = asyncio.get_running_loop()

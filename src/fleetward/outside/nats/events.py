@@ -23,7 +23,6 @@ log = get_logger("events")
 
 NAME = "messaging"
 _SERVED_KINDS = (handlers.COMMAND_QUEUED, handlers.SHADOW_DESIRED)
-_CERTIFICATE_REVOKED = "certificate.revoked"
 SUBJECTS = tuple(
     f"{SUBJECT_PREFIX}{kind}"
     for kind in (*sorted(handlers.ADMISSION_KINDS), handlers.COMMAND_QUEUED, handlers.SHADOW_DESIRED)
@@ -53,7 +52,13 @@ class EventHandler:
     async def handle(self, batch: list[Msg]) -> None:
         """Write changed admission records first: that disconnects who must go."""
         notices = _parse(batch)
-        revoked = {one.device for one in notices if one.kind == _CERTIFICATE_REVOKED}
+        revoked = {
+            one.device for one in notices if one.kind == handlers.CERTIFICATE_REVOKED and not one.superseded
+        }
+        for notice in notices:
+            if notice.superseded and notice.device is not None:
+                refusal = _revoked(notice.device)
+                await publish_session_ended(self._platform, notice.device, refusal, serials=notice.superseded)
         concerned = handlers.admission_devices(notices)
         if concerned:
             await self._admission.change(concerned, partial(self._draw_and_tell, revoked))
@@ -82,12 +87,12 @@ class EventHandler:
         """Return why running video must end too: it may run on any certificate of the device."""
         refusal = find_refusal(record, None, self._clock.now())
         if refusal is None and had_revocation:
-            return Refusal(
-                RefusalCode.CERTIFICATE_REVOKED,
-                f"A certificate of device {record.device} was revoked.",
-                record.device,
-            )
+            return _revoked(record.device)
         return refusal
+
+
+def _revoked(device: str) -> Refusal:
+    return Refusal(RefusalCode.CERTIFICATE_REVOKED, f"A certificate of device {device} was revoked.", device)
 
 
 def _parse(batch: list[Msg]) -> list[handlers.Notice]:

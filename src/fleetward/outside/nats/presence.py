@@ -72,9 +72,20 @@ class PresenceMirror(BucketMirror[Presence]):
         )
 
 
-async def publish_session_ended(platform: NatsConnection, device: str, refusal: Refusal) -> None:
-    """Tell every process that the device's session has ended: video closes with it."""
-    content = {"device": device, "reason": refusal.code.value, "message": refusal.finding}
+async def publish_session_ended(
+    platform: NatsConnection, device: str, refusal: Refusal, *, serials: frozenset[str] = frozenset()
+) -> None:
+    """Tell every process that the device's session has ended: video closes with it.
+
+    Args:
+        serials: of the certificates whose lines end, the device's others go on; none for all lines.
+    """
+    content = {
+        "device": device,
+        "reason": refusal.code.value,
+        "message": refusal.finding,
+        "serials": sorted(serials),
+    }
     await platform.client.publish(f"{SESSION_ENDED_PREFIX}{device}", msgspec.json.encode(content))
 
 
@@ -124,7 +135,11 @@ class PresenceRecorder:
         self._system.on_reconnect.append(self.reconcile)
 
     async def reconcile(self) -> None:
-        """Compare the bucket with the connections there are, and record the difference."""
+        """Compare the bucket with the connections there are, and record the difference.
+
+        A renewed device may have connected while nobody listened, and what it replaced is live still.
+        """
+        await self._retire_replaced()
         live = {session.device: session for session in self._live.all()}
         for known in self._presence.values():
             if known.is_connected and known.device not in live:
@@ -149,8 +164,11 @@ class PresenceRecorder:
             await self._end(item) if isinstance(item, Ended) else await self._open(item) for item in batch
         ]
         changes = [change for change in told if change is not None]
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._write, changes)
+        await retry(partial(self._keep, changes), what="sessions")
+
+    async def _keep(self, changes: list[service.SessionChange]) -> None:
+        """Write down what the bucket says already: that is not told again when the database was away."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._write, changes)
 
     async def _open(self, session: LiveSession) -> service.SessionChange | None:
         known = self._presence.find(session.device)
@@ -234,6 +252,24 @@ class PresenceRecorder:
     def _write(self, changes: list[service.SessionChange]) -> None:
         with self._db.write("system:messaging") as tx:
             service.record_session_changes(tx, changes)
+
+    async def _retire_replaced(self) -> None:
+        loop = asyncio.get_running_loop()
+        sessions = [one for one in self._live.all() if one.fingerprint]
+        for start in range(0, len(sessions), _BATCH):
+            page = {one.device: one.fingerprint for one in sessions[start : start + _BATCH]}
+            used = await loop.run_in_executor(self._threads, self._find_used, page)
+            if used:
+                self._live.identify({shown: f"{serial:x}" for shown, serial in used.items()})
+                await loop.run_in_executor(self._threads, self._retire, list(used.values()))
+
+    def _find_used(self, shown: dict[str, str]) -> dict[str, int]:
+        with self._db.read() as tx:
+            return service.list_used_of_several(tx, shown)
+
+    def _retire(self, used: list[int]) -> None:
+        with self._db.write("system:messaging") as tx:
+            service.retire_replaced(tx, used)
 
     async def _on_advisory(self, message: Msg) -> None:
         try:

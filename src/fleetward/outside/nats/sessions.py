@@ -47,13 +47,18 @@ _NO_SUCH_CONNECTION = b"no such client"
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """One connection of a device."""
+    """One connection of a device.
+
+    Attributes:
+        fingerprint: SHA-256 of its certificate in hex, where the server was asked; "" where it told of it.
+    """
 
     device: str
     server: str
     connection: int
     address: str
     since: datetime
+    fingerprint: str = ""
 
     @property
     def key(self) -> str:
@@ -88,11 +93,16 @@ class _Advisory(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class _PeerCertificate(msgspec.Struct, frozen=True):
+    cert_sha256: str = ""
+
+
 class _Connection(msgspec.Struct, frozen=True):
     cid: int
     start: str
     ip: str = ""
     mqtt_client: str = ""
+    tls_peer_certs: list[_PeerCertificate] = []
 
 
 class _ConnectionPage(msgspec.Struct, frozen=True):
@@ -178,6 +188,12 @@ class LiveSessions:
         """Return the certificate a session was granted on; None when that was before our time."""
         serial = self.serial_of(session.key)
         return SessionCertificate(session.device, serial) if serial else None
+
+    def identify(self, serials: dict[str, str]) -> None:
+        """Learn the serials of certificates that so far are known by their fingerprints alone."""
+        for session in self._by_key.values():
+            if session.fingerprint in serials:
+                self._serials.setdefault(session.key, serials[session.fingerprint])
 
     async def start(self) -> None:
         """Follow grants and advisories, then read what was connected before."""
@@ -322,7 +338,14 @@ async def _ask_all(system: NatsConnection, body: bytes) -> list[_ConnectionPage]
 
 def _sessions_of(page: _ConnectionPage) -> list[LiveSession]:
     return [
-        LiveSession(one.mqtt_client, page.server_id, one.cid, one.ip, _parse_time(one.start))
+        LiveSession(
+            one.mqtt_client,
+            page.server_id,
+            one.cid,
+            one.ip,
+            _parse_time(one.start),
+            fingerprint=one.tls_peer_certs[0].cert_sha256 if one.tls_peer_certs else "",
+        )
         for one in page.connections
         if one.mqtt_client
     ]

@@ -66,7 +66,7 @@ class TufClient:
             )
             updater._trusted_set.reference_time = now  # noqa: SLF001 - guarded by a contract test
             updater.refresh()
-            found = updater.get_targetinfo(paths.current_manifest(self._model))
+            found = updater.get_targetinfo(paths.current_manifest(self._model, paths.DEFAULT_CHANNEL))
             self._updater = updater
             return None if found is None else self._fetch_small(found)
         except DownloadHTTPError as error:

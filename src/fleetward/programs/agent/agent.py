@@ -1,33 +1,31 @@
-"""The agent itself: what its parts tell each other."""
+"""The agent itself: keys, certificate, session and shadow, and a loop over its abilities."""
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from fleetward import __version__
-from fleetward.base.clock import render_time, render_time_or_none
+from fleetward.base.clock import render_time
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.enrollment import device as enrollment
 from fleetward.outside.mqtt.link import Refused
 from fleetward.outside.spool.spool import Spool
 from fleetward.outside.tls.client import TlsIdentity
-from fleetward.programs.agent import inbox, orders
-from fleetward.programs.agent.attester import Attester
-from fleetward.programs.agent.health import measure_health
+from fleetward.programs.agent import chip, inbox, orders
+from fleetward.programs.agent.abilities.ability import Ability, Reading
+from fleetward.programs.agent.edge import Edge
 from fleetward.programs.agent.identity import Identity
 from fleetward.programs.agent.keys import DeviceKeys, KeyTrouble, open_device_keys
 from fleetward.programs.agent.loop import Timer, Worker
 from fleetward.programs.agent.parts import Parts
 from fleetward.programs.agent.session import Session
 from fleetward.programs.agent.shadow import Shadow
-from fleetward.programs.agent.updating import Updating
 from fleetward.wire.command import Command
 from fleetward.wire.mqtt_topics import TopicKind
-
-if TYPE_CHECKING:
-    from fleetward.programs.agent.video import VideoLine
 
 _STATUS_EVERY_S = 10.0
 _STATUS_DELAY_S = 0.1
@@ -39,13 +37,13 @@ _NOT_FORWARDED = frozenset({"message_dropped", "queue_trouble"})
 
 
 class Agent:
-    """One device's agent. Everything runs in the loop's thread.
+    """One device's agent, and what its abilities may ask of it. Everything runs in the loop's thread.
 
     Attributes:
         is_reboot_wanted: whether it ended to reboot the device.
     """
 
-    def __init__(self, parts: Parts, *, is_degraded: bool) -> None:
+    def __init__(self, parts: Parts, *, is_degraded: bool, abilities: Sequence[type[Ability]]) -> None:
         """Open the queue and the application's socket.
 
         Raises:
@@ -55,29 +53,36 @@ class Agent:
         self.is_reboot_wanted = False
         self._parts = parts
         self._is_degraded = is_degraded
-        self._started_s = time.monotonic()
         self._spool = Spool(config.state_dir / "spool.sqlite3", max_bytes=config.spool.max_bytes)
-        self._session = Session(parts, self._spool, commands=orders.NAMES)
+        self._edge = Edge(abilities, parts, self)
+        self._orders = orders.Orders(parts, reboot=self.reboot, renew=self._renew)
+        self._session = Session(parts, self._spool, commands=orders.NAMES | self._edge.commands)
         about = {"version": __version__, "tier": _tier(parts), "degraded": is_degraded}
-        self._shadow = Shadow(parts, self._session, about=about)
+        self._shadow = Shadow(parts, self._session, self._edge, about=about)
         self._batches = BoundedSemaphore(_MAX_BATCHES)
         self._inbox = inbox.Inbox(config.agent_socket, self._on_batch)
-        self._keys_worker = Worker(parts.loop, "keys")
+        self._worker = Worker(parts.loop, "identity")
         self._identity: Identity | None = None
-        self._attester: Attester | None = None
-        self._updating: Updating | None = None
-        self._video: VideoLine | None = None
         self._keys_trouble = ""
-        self._health: Timer | None = None
         self._status_timer: Timer | None = None
-        self._forwarded: dict[str, tuple[float, int]] = {}
-        self._application = "unknown"
+        self._forwarded: dict[tuple[str, str], tuple[float, int]] = {}
         parts.log.forward = lambda entry: parts.loop.post(lambda: self._forward(entry))
         self._session.run_command = self._run_command
         self._session.on_connected = self._on_connected
+        self._session.on_lost = self._edge.on_session_lost
         self._session.on_refused = self._on_refused
-        self._session.on_change = self._on_change
-        self._shadow.on_interval = lambda _seconds: self._beat()
+        self._session.on_change = self.changed
+        self._session.may_connect = self._may_connect
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the boot stage found no firmware it may start."""
+        return self._is_degraded
+
+    @property
+    def queued_bytes(self) -> int:
+        """How much waits for the platform."""
+        return self._spool.stored_bytes
 
     def start(self) -> None:
         self._parts.log.info("agent_started", version=__version__, degraded=self._is_degraded)
@@ -86,8 +91,8 @@ class Agent:
                 "queue_reset", reason="the queue's file was unreadable; it lies beside the new one"
             )
         self._inbox.start()
+        self._edge.start()
         self._shadow.start()
-        self._beat()
         self._write_status()
         self._open_keys()
 
@@ -96,15 +101,42 @@ class Agent:
         self._parts.log.info("agent_stopped", reboot=self.is_reboot_wanted)
         self._parts.log.forward = None
         self._inbox.close()
-        if self._video is not None:
-            self._video.stop()
+        self._edge.stop()
         self._session.close()
         self._parts.http.close()
         self._store_status("stopped")
         self._spool.close()
 
+    def identity(self) -> TlsIdentity | None:
+        """Return what to connect with now; None without a valid certificate."""
+        return None if self._identity is None else self._identity.live()
+
+    def put(self, reading: Reading) -> None:
+        """Send a reading up, through the abilities' stages."""
+        left = self._edge.going_up(reading)
+        if left is not None:
+            self._session.put_reading(left.kind, left.name, left.value)
+
+    def state_of(self, section: str, value: dict[str, Any] | None) -> None:
+        """Report `value` as a section of the shadow from now on; None removes it."""
+        self._shadow.state_of(section, value)
+
+    def connect_now(self) -> None:
+        """Try a session again at once."""
+        self._session.connect_now()
+
+    def reboot(self, reason: str) -> None:
+        """End the agent so that the device restarts."""
+        self._parts.log.warning("reboot", reason=reason)
+        self.is_reboot_wanted = True
+        self._parts.loop.stop()
+
+    def changed(self) -> None:
+        """Write the status file soon."""
+        self._write_status(_STATUS_DELAY_S)
+
     def _open_keys(self) -> None:
-        self._keys_worker.submit(lambda: open_device_keys(self._parts.config), self._on_keys)
+        self._worker.submit(lambda: open_device_keys(self._parts.config), self._on_keys)
 
     def _on_keys(self, keys: DeviceKeys | KeyTrouble) -> None:
         if isinstance(keys, KeyTrouble):
@@ -113,65 +145,28 @@ class Agent:
             self._parts.loop.after(_KEYS_PAUSE_S, self._open_keys)
             return
         self._keys_trouble = ""
-        attester = None
-        if keys.chip is not None:
-            attester = Attester(self._parts, keys.chip, self._live)
-            attester.on_verdict = self._on_verdict
-        identity = Identity(
-            self._parts, keys.store, keys.settings, None if attester is None else attester.prove
-        )
-        self._identity, self._attester = identity, attester
-        identity.on_switch, identity.on_change = self._on_switch, self._on_change
-        # A session before the first verdict would only be refused.
-        self._session.may_connect = lambda: (
-            identity.live() is not None and (attester is None or attester.last is not None)
-        )
+        event_log = self._parts.config.event_log
+        prove = None if keys.chip is None else partial(chip.prove, keys.chip, event_log)
+        identity = Identity(self._parts, keys.store, keys.settings, prove, self._worker)
+        self._identity = identity
+        identity.on_switch, identity.on_change = self._on_switch, self.changed
+        self._edge.on_keys(keys)
         live = identity.live()
         if live is not None:
             self._on_switch(live)
         identity.start()
-        self._start_updates(keys)
-        self._prepare_video()
 
-    def _start_updates(self, keys: DeviceKeys) -> None:
-        firmware = self._parts.config.firmware
-        if firmware is None:
-            return
-        self._updating = Updating(
-            self._parts,
-            firmware,
-            chip=keys.chip,
-            identity=self._live,
-            session=self._session,
-            shadow=self._shadow,
-            reboot=self._reboot,
-        )
-        self._updating.start()
-
-    def _prepare_video(self) -> None:
-        video = self._parts.config.video
-        if video is not None and not self._is_degraded:
-            from fleetward.programs.agent.video import VideoLine  # noqa: PLC0415 - only cameras pay for it
-
-            self._video = VideoLine(self._parts, video, self._live)
-
-    def _live(self) -> TlsIdentity | None:
-        return None if self._identity is None else self._identity.live()
+    def _may_connect(self) -> bool:
+        return self.identity() is not None and self._edge.allows_session()
 
     def _on_switch(self, identity: TlsIdentity) -> None:
         self._session.connect(identity)
-        if self._attester is not None:
-            self._attester.consider()
-
-    def _on_verdict(self) -> None:
-        self._session.connect_now()
-        self._on_change()
+        self._edge.on_identity(identity)
 
     def _on_connected(self, label: str) -> None:
         if self._identity is not None:
             self._identity.tell(enrollment.Connected(label))
-        if self._video is not None:
-            self._video.on_session(label)
+        self._edge.on_session(label)
 
     def _on_refused(self, label: str, refused: Refused) -> None:
         if self._identity is None:
@@ -180,8 +175,7 @@ class Agent:
             self._identity.tell(enrollment.ClockDoubted())
         if refused.failure.is_certificate_refused:
             self._identity.tell(enrollment.HandshakeRefused(label, refused.failure.reason))
-        if refused.is_policy and self._attester is not None:
-            self._attester.doubt()
+        self._edge.on_refused(label, refused)
 
     def _on_batch(self, batch: list[bytes]) -> None:
         """Take datagrams in the inbox's thread; it waits while too many are under way."""
@@ -192,42 +186,31 @@ class Agent:
         self._batches.release()
         for datagram in batch:
             try:
-                self._take_note(inbox.parse_note(datagram))
+                note = self._edge.from_application(inbox.parse_note(datagram))
             except InvalidInputError as error:
                 self._parts.log.warning("application_message_unusable", reason=error.message)
+                continue
+            if note is not None:
+                self._take_note(note)
 
     def _take_note(self, note: inbox.Note) -> None:
         match note:
             case inbox.Measured(stream, value):
-                self._session.put_reading(TopicKind.TELEMETRY, stream, value)
+                self.put(Reading(TopicKind.TELEMETRY, stream, value))
             case inbox.Logged(value):
-                self._session.put_reading(TopicKind.LOG, "", value)
+                self.put(Reading(TopicKind.LOG, "", value))
             case inbox.Stated(report):
                 for section, state in report.items():
                     self._shadow.state_of(section, state)
-            case inbox.Felt(health, reason):
-                self._take_health(health, reason)
-
-    def _take_health(self, health: str, reason: str) -> None:
-        is_new = health != self._application
-        self._application = health
-        if is_new:
-            self._parts.log.info("application_health", health=health, reason=reason)
-            self._on_change()
-        if self._updating is not None and (is_new or self._updating.is_on_trial):
-            self._updating.report_health(is_healthy=health == "ok", reason=reason)
+            case inbox.Felt():
+                pass  # for the abilities alone
 
     def _run_command(self, command: Command) -> None:
-        abilities = orders.Abilities(
-            attest=None if self._attester is None else self._attester.ask,
-            renew=self._renew,
-            update=None if self._updating is None else self._updating.check_now,
-            report=self._report_health,
-            reboot=lambda: self._reboot("an operator commanded it"),
-        )
-        orders.perform(
-            self._parts, abilities, command, lambda result: self._session.finish_command(command, result)
-        )
+        finish = partial(self._session.finish_command, command)
+        if command.name in orders.NAMES:
+            self._orders.perform(command, finish)
+        else:
+            self._edge.perform(command, finish)
 
     def _renew(self) -> str:
         if self._identity is None or self._identity.current is None:
@@ -235,29 +218,15 @@ class Agent:
         self._identity.tell(enrollment.RenewalAsked())
         return ""
 
-    def _reboot(self, reason: str) -> None:
-        self._parts.log.warning("reboot", reason=reason)
-        self.is_reboot_wanted = True
-        self._parts.loop.stop()
-
-    def _beat(self) -> None:
-        if self._health is not None:
-            self._health.cancel()
-        self._health = self._parts.loop.after(self._shadow.interval_s, self._beat)
-        self._report_health()
-
-    def _report_health(self) -> dict[str, Any]:
-        health = measure_health(self._started_s, self._parts.config.state_dir)
-        health |= {"queued_bytes": self._spool.stored_bytes, "degraded": self._is_degraded}
-        self._session.put_reading(TopicKind.METRICS, "", health)
-        return health
-
     def _forward(self, entry: dict[str, object]) -> None:
-        """Send a warning to the platform: one of a name in 30 s, with a count of those left out."""
-        name = str(entry["event"])
+        """Send a warning to the platform: one of a name in 30 s, with a count of those left out.
+
+        It passes no ability's stage: that an ability has failed must be heard also when its stage has.
+        """
+        name = (str(entry["event"]), str(entry.get("ability", "")))
         last_s, left_out = self._forwarded.get(name, (float("-inf"), 0))
         now_s = time.monotonic()
-        if name in _NOT_FORWARDED:
+        if name[0] in _NOT_FORWARDED:
             return
         if now_s - last_s < _FORWARD_EVERY_S:
             self._forwarded[name] = (last_s, left_out + 1)
@@ -274,9 +243,6 @@ class Agent:
             return
         self._store_status("running")
         self._status_timer = self._parts.loop.after(_STATUS_EVERY_S, self._write_status)
-
-    def _on_change(self) -> None:
-        self._write_status(_STATUS_DELAY_S)
 
     def _store_status(self, state: str) -> None:
         """Replace the status file. It is not worth an fsync: after a power cut it is written anew."""
@@ -312,18 +278,8 @@ class Agent:
                 "in_flight": self._session.in_flight,
                 "trouble": self._spool.trouble,
             },
-            "attestation": None if self._attester is None else _verdict(self._attester),
-            "updates": None if self._updating is None else {"trouble": self._updating.trouble},
-            "application": self._application,
+            **self._edge.status(),
         }
-
-
-def _verdict(attester: Attester) -> dict[str, Any]:
-    last = attester.last
-    if last is None:
-        return {"good": None}
-    until = render_time_or_none(last.expires_at)
-    return {"good": until is not None, "until": until, "reason": last.reason}
 
 
 def _tier(parts: Parts) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetward import __version__
-from fleetward.base.agent_config import AgentConfig, Firmware, TpmKeys
+from fleetward.base.agent_config import AgentConfig, TpmKeys
 from fleetward.base.clock import SystemClock
 from fleetward.base.errors import ConfigError
 from fleetward.base.files import write_secret
@@ -30,6 +30,7 @@ from fleetward.features.updates.boot.selection import (
     select,
     verify_slot,
 )
+from fleetward.features.updates.device.settings import Firmware
 from fleetward.features.updates.ports import BootChip
 from fleetward.outside.slots.counter import COUNTER_FILE, FileCounter
 from fleetward.outside.slots.folder import SlotFolder
@@ -70,16 +71,17 @@ def run_boot(config_file: Path) -> int:
         KeyUnavailableError: the TPM does not answer; nothing starts without its counter.
     """
     config = load_agent_config(config_file)
-    if config.firmware is None:
+    firmware = config.find(Firmware)
+    if firmware is None:
         raise ConfigError(
             f"{config_file}: firmware: expected the section, found none",
             hint="A device without firmware slots runs the agent alone: fleetward agent run --config FILE",
         )
     log = AgentLog(SystemClock(), level=config.log_level)
-    start = start_firmware(config, config.firmware, open_chip(config), log)
+    start = start_firmware(config, firmware, open_chip(config), log)
     supervisor = Supervisor(
         _agent(config, config_file, is_degraded=start.selection.chosen is None),
-        _application(config, config.firmware, start),
+        _application(config, firmware, start),
         is_on_trial=start.is_on_trial,
         may_start=start.is_unchanged,
         log=log,

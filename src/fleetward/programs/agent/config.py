@@ -1,16 +1,19 @@
 """The agent's settings as it finds them on the device."""
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleetward.base.agent_config import (
     MAX_CONFIG_BYTES,
     AgentConfig,
     Pkcs11Keys,
+    Section,
     parse_agent_config,
     render_agent_config,
 )
 from fleetward.base.errors import ConfigError
+from fleetward.programs.agent.abilities.all import SECTIONS
 
 __all__ = ["AgentConfig", "load_agent_config", "read_secret", "render_agent_config"]
 
@@ -18,8 +21,11 @@ _MAX_SECRET_BYTES = 4096
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def load_agent_config(path: Path) -> AgentConfig:
+def load_agent_config(path: Path, *, sections: Sequence[type[Section]] = SECTIONS) -> AgentConfig:
     """Return the settings in `path`, whose secret files are readable by their owner alone.
+
+    Args:
+        sections: of the abilities that are to run.
 
     Raises:
         ConfigError: missing or wrong; names file and field.
@@ -32,7 +38,7 @@ def load_agent_config(path: Path) -> AgentConfig:
             f"{path}: expected the agent's settings, found it unreadable ({error.strerror})",
             hint="docs/reference/agent-config.md shows a complete file.",
         ) from error
-    config = parse_agent_config(content, source=path)
+    config = parse_agent_config(content, source=path, sections=sections)
     if not config.ca_file.is_file():
         raise ConfigError(
             f"{path}: ca_file: expected the platform's root certificate, found no file {config.ca_file}",

@@ -42,9 +42,14 @@ class Identity:
     """
 
     def __init__(
-        self, parts: Parts, store: DeviceKeyStore, settings: m.Settings, prove_chip: ProveChip | None
+        self,
+        parts: Parts,
+        store: DeviceKeyStore,
+        settings: m.Settings,
+        prove_chip: ProveChip | None,
+        worker: Worker,
     ) -> None:
-        """Continue from the state file.
+        """Continue from the state file; `worker` does what blocks.
 
         Raises:
             CorruptDataError: the state file is not what this agent wrote.
@@ -61,7 +66,7 @@ class Identity:
             self._machine = m.EnrollmentMachine(settings, _read(self._state))
         except CorruptDataError as error:
             raise CorruptDataError(f"{self._state}: {error.message}", hint=error.hint) from error
-        self._worker = Worker(parts.loop, "identity")
+        self._worker = worker
         self._events: deque[m.Event] = deque()
         self._commands: deque[m.Command] = deque()
         self._is_busy = False

@@ -6,13 +6,15 @@ Killed at any moment, the next start goes on from what is on disk.
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from fleetward.base.clock import SystemClock
 from fleetward.base.errors import ConfigError, ConflictError
 from fleetward.outside.http.device import DeviceHttp
+from fleetward.programs.agent.abilities.ability import Ability
+from fleetward.programs.agent.abilities.all import ABILITIES, sections_of
 from fleetward.programs.agent.agent import Agent
 from fleetward.programs.agent.clock import DeviceClock
 from fleetward.programs.agent.config import load_agent_config
@@ -23,7 +25,9 @@ from fleetward.programs.agent.parts import Parts
 EXIT_REBOOT = 75
 
 
-def run_agent(config_path: Path, *, degraded: bool = False) -> int:
+def run_agent(
+    config_path: Path, *, degraded: bool = False, abilities: Sequence[type[Ability]] = ABILITIES
+) -> int:
     """Run the agent of the settings in `config_path`; return its exit code.
 
     0 after SIGTERM or SIGINT, 75 when the device shall reboot. `degraded` says that the boot stage found no
@@ -34,13 +38,13 @@ def run_agent(config_path: Path, *, degraded: bool = False) -> int:
         ConflictError: another agent runs on the state folder.
         CorruptDataError: the enrollment state is not what the agent wrote.
     """
-    config = load_agent_config(config_path)
+    config = load_agent_config(config_path, sections=sections_of(abilities))
     with _only_one(config.state_dir):
         clock = DeviceClock(SystemClock())
         loop = Loop()
         log = AgentLog(clock, level=config.log_level)
         parts = Parts(config, clock, loop, log, DeviceHttp(config.server, config.ca_file))
-        agent = Agent(parts, is_degraded=degraded)
+        agent = Agent(parts, is_degraded=degraded, abilities=abilities)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: loop.stop())
         agent.start()

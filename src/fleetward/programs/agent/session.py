@@ -32,6 +32,7 @@ class Session:
 
     Attributes:
         on_connected: told the label of the certificate the broker accepted.
+        on_lost: told that the connection is gone.
         on_refused: told the label and why, each time a connection is not accepted.
         on_change: told that the connection came or went, or that it was refused.
         run_command, apply_desired: perform what the platform wants.
@@ -41,6 +42,7 @@ class Session:
 
     def __init__(self, parts: Parts, spool: Spool, *, commands: frozenset[str]) -> None:
         self.on_connected: Callable[[str], None] = lambda _label: None
+        self.on_lost: Callable[[], None] = lambda: None
         self.on_refused: Callable[[str, mqtt.Refused], None] = lambda _label, _refused: None
         self.on_change: Callable[[], None] = lambda: None
         self.run_command: Callable[[Command], None] = lambda _command: None
@@ -197,6 +199,7 @@ class Session:
                 self._open = None
                 self._window.disconnected()
                 self._parts.log.warning("session_lost", reason=reason)
+                self.on_lost()
                 self.on_change()
                 self._retry_later()
 

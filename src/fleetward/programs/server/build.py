@@ -32,6 +32,7 @@ from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.audit.service import Keeper
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
+from fleetward.features.events.tail import Tail
 from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
 from fleetward.features.messaging.http import MessagingContext
@@ -148,7 +149,9 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     overview = OverviewContext(FolderSurveyor(rooms.folder, rooms.config))
-    house = rooms.house.furnished(messaging, media, _enrollment(rooms, on_authorities), overview)
+    house = rooms.house.furnished(
+        messaging, media, _enrollment(rooms, on_authorities), overview, Tail(rooms.db)
+    )
     identifier = Identifier(rooms.db, rooms.access, read_admin_token(rooms.folder.admin_token))
     edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, rooms.access.decider.decide))
     app = _new_app("Fleetward", house, edge, openapi_url="/api/v1/openapi.json")

@@ -3,58 +3,38 @@
 import asyncio
 import json
 import signal
-import socket
-import ssl
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 
 import uvloop
-from cryptography import x509
-from fastapi import FastAPI
 
 from fleetward.base.clock import SystemClock
 from fleetward.base.config import Ports, ServerConfig
-from fleetward.base.errors import ConfigError, PortInUseError
-from fleetward.base.feature import House, Role
+from fleetward.base.errors import ConfigError
+from fleetward.base.events import Severity, emit
+from fleetward.base.feature import House
 from fleetward.base.files import write_atomically
 from fleetward.base.layout import DataFolder
 from fleetward.base.logging import get_logger
-from fleetward.base.throttle import RefusalThrottle
 from fleetward.features.audit import service as audit
-from fleetward.features.enrollment import service as enrollment
 from fleetward.features.pki.ceremony import ensure_server_certificate, ensure_time_signer
 from fleetward.features.pki.model import identify_device
 from fleetward.migrations.runner import migrate
-from fleetward.outside.dtls.server import dtls_context, load_certificate, serve_dtls
-from fleetward.outside.media.bus import NatsMediaBus
 from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.connection import NatsAddress
 from fleetward.outside.nats.credentials import ensure_nats_keys
-from fleetward.outside.nats.ingest import UNPROMISED_HEADERS
 from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, start_messaging
-from fleetward.programs.server.access import show_setup_link
 from fleetward.programs.server.build import (
     Rooms,
-    build_console_app,
-    build_devices_app,
     build_rooms,
-    media_context,
-    messaging_context,
 )
-from fleetward.programs.server.coap import CoapApp, DtlsRefusals
 from fleetward.programs.server.doors import DOORS
+from fleetward.programs.server.ending import Ending
 from fleetward.programs.server.guard import check_ports, hold_folder
 from fleetward.programs.server.initialise import adopt_log
-from fleetward.programs.server.timers import forget, repeat
-from fleetward.programs.server.tls import (
-    TlsRefusals,
-    TlsServer,
-    add_authorities,
-    devices_context,
-    server_context,
-)
+from fleetward.programs.server.listeners import listen
+from fleetward.programs.server.timers import Act, acts_of, repeat
 
 log = get_logger("platform")
 
@@ -91,10 +71,10 @@ def run_roles(folder: DataFolder, config: ServerConfig, ports: Ports, roles: fro
 async def _run(
     folder: DataFolder, config: ServerConfig, ports: Ports, roles: frozenset[str], *, with_demo: bool
 ) -> int:
-    stopped = asyncio.Event()
+    ending = Ending()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, ending.ask)
     async with AsyncExitStack() as stack:
         rooms = build_rooms(folder, config, ports, SystemClock())
         stack.callback(rooms.db.close)
@@ -114,16 +94,18 @@ async def _run(
         stack.push_async_callback(messaging.stop)
         contexts: list[Callable[[], object]] = []
         if "api" in roles:
-            contexts = await _listen(stack, rooms, messaging)
+            contexts = await listen(stack, ending, rooms, house, messaging)
         _start_timers(stack, rooms, house, messaging, roles, contexts)
         write_atomically(folder.ready, json.dumps(_ready(rooms)).encode(), mode=0o600)
         stack.callback(folder.ready.unlink, missing_ok=True)
         log.info("platform_ready", console=rooms.addresses.console, devices=rooms.addresses.devices)
         if with_demo:
             await _start_demo(stack, folder)
-        await stopped.wait()
+        code = await ending.wait()
+        if ending.failure is not None:
+            _tell_failure(rooms, ending.failure)
         log.info("platform_stopping")
-    return 0
+    return code
 
 
 def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSettings:
@@ -147,86 +129,6 @@ def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSetting
     return MessagingSettings(address, broker, roles)
 
 
-async def _listen(stack: AsyncExitStack, rooms: Rooms, messaging: Messaging) -> list[Callable[[], object]]:
-    """Open both HTTPS ports; return what makes them read their certificate again."""
-    certificate = rooms.folder.tls / "server.pem"
-    with rooms.db.read() as tx:
-        idevid_authorities = enrollment.list_idevid_authorities(tx)
-    console_tls = server_context(certificate)
-    device_cas = [one.certificate for one in rooms.pki.device_cas]
-    authorities = [rooms.pki.root, *device_cas, *idevid_authorities]
-    devices_tls = devices_context(certificate, None, authorities)
-
-    def on_authorities(found: Iterable[x509.Certificate]) -> None:
-        add_authorities(devices_tls, found)
-
-    relay = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
-    show_setup_link(rooms.db, rooms.access)
-    console = build_console_app(rooms, messaging_context(messaging.archive), relay, on_authorities)
-    devices = build_devices_app(rooms, relay)
-    throttle = RefusalThrottle()
-    for name, app, port, context in (
-        ("console", console, rooms.ports.console, console_tls),
-        ("devices", devices, rooms.ports.devices, devices_tls),
-    ):
-        refusals = TlsRefusals(rooms.db, throttle, listener=name)
-        stack.callback(refusals.close)
-        await _serve(stack, app, _bind(rooms.config.listen, port, name), context, refusals)
-    reload_dtls = await _listen_dtls(stack, rooms, messaging, authorities)
-    return [
-        lambda: console_tls.load_cert_chain(certificate),
-        lambda: devices_tls.load_cert_chain(certificate),
-        reload_dtls,
-    ]
-
-
-async def _listen_dtls(
-    stack: AsyncExitStack, rooms: Rooms, messaging: Messaging, authorities: list[x509.Certificate]
-) -> Callable[[], object]:
-    """Open the CoAP port; return what makes it read its certificate again."""
-    certificate = rooms.folder.tls / "server.pem"
-
-    async def publish(subject: str, payload: bytes) -> None:
-        await messaging.shared.platform.client.publish(subject, payload, headers=UNPROMISED_HEADERS)
-
-    context = dtls_context(certificate, authorities)
-    listen = (rooms.config.listen, rooms.ports.dtls)
-    server = await serve_dtls(listen, context, CoapApp(rooms, publish), DtlsRefusals(rooms))
-    stack.push_async_callback(server.close)
-    return lambda: load_certificate(context, certificate)
-
-
-async def _serve(
-    stack: AsyncExitStack,
-    app: FastAPI,
-    listener: socket.socket,
-    context: ssl.SSLContext,
-    refusals: TlsRefusals,
-) -> None:
-    server = TlsServer(app, [listener], context, refusals, lifespan="off", log_config=None)
-    task = asyncio.create_task(server.serve())
-
-    async def stop() -> None:
-        server.should_exit = True
-        await task
-
-    stack.push_async_callback(stop)
-    while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(_POLL_S)
-
-
-def _bind(address: str, port: int, name: str) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address, port))
-    except OSError as error:
-        listener.close()
-        raise PortInUseError(f"port {port} ({name}): expected it free, found it in use") from error
-    listener.listen(_BACKLOG)
-    return listener
-
-
 def _start_timers(
     stack: AsyncExitStack,
     rooms: Rooms,
@@ -242,21 +144,9 @@ def _start_timers(
             messaging.reload_certificates()
             log.info("server_certificate_renewed")
 
-    timers: list[tuple[str, Callable[[], object], float]] = [("certificates", renew_certificates, 600.0)]
-    timers += [
-        (timer.name, partial(timer.act, house), timer.every_s)
-        for door in DOORS
-        for timer in door.timers
-        if timer.role in roles
-    ]
-    if Role.WORKER in roles:
-        timers += [
-            (f"forget-{door.name}-{one.name}", partial(forget, rooms.db, one), 3600.0)
-            for door in DOORS
-            for one in door.forgets
-        ]
-    for name, act, every_s in timers:
-        task = asyncio.create_task(repeat(name, act, every_s=every_s), name=name)
+    acts = [Act("certificates", renew_certificates, 600.0), *acts_of(DOORS, house, roles)]
+    for one in acts:
+        task = asyncio.create_task(repeat(one.name, one.act, every_s=one.every_s), name=one.name)
         stack.push_async_callback(_cancel, task)
 
 
@@ -274,6 +164,12 @@ def _renew_certificates(rooms: Rooms) -> bool:
     with rooms.db.write("system:certificates") as tx:
         audit.append(tx, "server_certificate.renewed", f"platform:{rooms.config.trust_domain}")
     return True
+
+
+def _tell_failure(rooms: Rooms, failure: str) -> None:
+    with rooms.db.write("system:platform") as tx:
+        message = f"The platform stopped because a listener died: {failure}"
+        emit(tx, "listener.died", message, severity=Severity.CRITICAL, reason=failure)
 
 
 def _ready(rooms: Rooms) -> dict[str, str]:

@@ -7,13 +7,11 @@ test guards this against upgrades.
 """
 
 import asyncio
+import errno
 import socket
 import ssl
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,11 +25,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from fleetward.base.db import Database
-from fleetward.base.errors import FleetwardError
-from fleetward.base.events import Severity, emit
+from fleetward.base.errors import UnavailableError
 from fleetward.base.logging import get_logger
-from fleetward.base.throttle import RefusalThrottle
 
 log = get_logger("tls")
 
@@ -39,8 +34,13 @@ HANDSHAKE_TIMEOUT_S = 15.0
 REQUEST_TIMEOUT_S = 30.0
 MAX_HANDSHAKES = 2000
 MAX_HANDSHAKES_PER_ADDRESS = 500
-_MAX_UNWRITTEN = 100
 _ACCEPT_PAUSE_S = 0.1
+# What accept(2) says of one connection, or of a machine short of something. All else ends the listener.
+_PASSING = frozenset({
+    errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EPERM, errno.EPROTO,
+    errno.EINTR, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT,
+})  # fmt: skip
 _LINGER_S = 2.0
 # Where the handshake of the task at work leaves its alert.
 _last_words: ContextVar[list[bytes]] = ContextVar("last_words")
@@ -205,6 +205,15 @@ class TlsServer(uvicorn.Server):
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._handshakes_of: Counter[str] = Counter()
+        self._failure: BaseException | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `should_exit`. Raises UnavailableError when the listener dies."""
+        await super().serve(sockets)
+        if self._failure is not None:
+            raise UnavailableError(
+                f"listener: expected it to go on accepting, found {self._failure}"
+            ) from self._failure
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -216,7 +225,9 @@ class TlsServer(uvicorn.Server):
         await super().startup(sockets=[])
         for listener in self._sockets:
             listener.settimeout(0)
-            self._accepting.append(asyncio.create_task(self._accept(listener)))
+            task = asyncio.create_task(self._accept(listener))
+            task.add_done_callback(self._note_end)
+            self._accepting.append(task)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         del sockets
@@ -226,6 +237,11 @@ class TlsServer(uvicorn.Server):
         await asyncio.gather(*ending, return_exceptions=True)
         await super().shutdown(sockets=list(self._sockets))
 
+    def _note_end(self, accepting: "asyncio.Task[None]") -> None:
+        if not accepting.cancelled():
+            self._failure = accepting.exception()
+            self.should_exit = True
+
     async def _accept(self, listener: socket.socket) -> None:
         room = asyncio.Semaphore(MAX_HANDSHAKES)
         loop = asyncio.get_running_loop()
@@ -234,6 +250,8 @@ class TlsServer(uvicorn.Server):
             try:
                 connection, peer = await loop.sock_accept(listener)
             except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
                 room.release()
                 log.warning("accept_failed", error=error.strerror)
                 await asyncio.sleep(_ACCEPT_PAUSE_S)  # out of descriptors, most likely
@@ -335,48 +353,6 @@ class TlsWebSocketProtocol(WebSocketsSansIOProtocol):
         extensions = cast("dict[str, Any]", self.scope["extensions"])
         extensions["tls"] = _describe(self.transport)
         await super().run_asgi()
-
-
-class TlsRefusals:
-    """Turns refused handshakes into `tls.refused` events, off the event loop and never in a flood.
-
-    Hand it to a listener as `on_refused`; close it when the listener has stopped.
-    """
-
-    def __init__(self, db: Database, throttle: RefusalThrottle, *, listener: str) -> None:
-        self._db = db
-        self._throttle = throttle
-        self._listener = listener
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tls-refusals")
-        self._room = threading.BoundedSemaphore(_MAX_UNWRITTEN)
-
-    def __call__(self, refusal: TlsRefusal) -> None:
-        key = ("tls.refused", self._listener, refusal.address, refusal.reason)
-        repeats = self._throttle.admit(key, time.monotonic())
-        if repeats is not None and self._room.acquire(blocking=False):
-            self._writer.submit(self._write, refusal, repeats)
-
-    def close(self) -> None:
-        """Write what is waiting, then stop."""
-        self._writer.shutdown()
-
-    def _write(self, refusal: TlsRefusal, repeats: int) -> None:
-        try:
-            with self._db.write("system:tls") as tx:
-                emit(
-                    tx,
-                    "tls.refused",
-                    f"The {self._listener} port refused a client at {refusal.address}: {refusal.said}.",
-                    severity=Severity.WARNING,
-                    reason=refusal.reason,
-                    address=refusal.address,
-                    listener=self._listener,
-                    repeats=repeats,
-                )
-        except FleetwardError as error:
-            log.warning("tls_refusal_not_recorded", reason=refusal.reason, error=error.code)
-        finally:
-            self._room.release()
 
 
 def reason_of(error: ssl.SSLError) -> str | None:

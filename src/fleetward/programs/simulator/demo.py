@@ -16,17 +16,17 @@ from typing import Any
 
 from fleetward.base.agent_config import (
     AgentConfig,
-    Firmware,
     Keys,
     SoftwareKeys,
-    Telemetry,
     TpmKeys,
-    Video,
     render_agent_config,
 )
 from fleetward.base.clock import SystemClock, render_time
 from fleetward.base.errors import ConflictError, UnavailableError
 from fleetward.base.files import write_secret
+from fleetward.features.media.device import Video
+from fleetward.features.messaging.device import Telemetry
+from fleetward.features.updates.device.settings import Firmware
 from fleetward.outside.http.platform import Api, find_platform
 from fleetward.outside.slots.folder import prepare_slot
 from fleetward.programs.simulator.chip import Chip, ChipMaker, is_chip_available
@@ -140,6 +140,14 @@ def add_model(place: Place, *, is_tpm: bool) -> None:
 def write_config(place: Place, keys: Keys) -> None:
     """Write the agent's settings; a chip's address is another one each time it is powered."""
     host, _, port = place.ready["mqtt"].rpartition(":")
+    firmware = Firmware(
+        slots_dir=place.slots,
+        model=place.model,
+        keys_file=place.folder / "firmware-keys.json",
+        tuf_root=place.folder / "tuf-root.json",
+        poll_interval="5s",
+        trial_timeout="60s",
+    )
     config = AgentConfig(
         device_id=place.device,
         server=place.ready["devices"],
@@ -148,16 +156,7 @@ def write_config(place: Place, keys: Keys) -> None:
         state_dir=place.folder / "state",
         keys=keys,
         claim_file=place.folder / "claim" if isinstance(keys, SoftwareKeys) else None,
-        firmware=Firmware(
-            slots_dir=place.slots,
-            model=place.model,
-            keys_file=place.folder / "firmware-keys.json",
-            tuf_root=place.folder / "tuf-root.json",
-            poll_interval="5s",
-            trial_timeout="60s",
-        ),
-        video=Video("test"),
-        telemetry=Telemetry(interval="5s"),
+        sections=(firmware, Video("test"), Telemetry(interval="5s")),
     )
     write_secret(place.config_file, render_agent_config(config))
 

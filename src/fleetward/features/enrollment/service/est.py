@@ -18,6 +18,7 @@ from fleetward.features.enrollment.model import (
 )
 from fleetward.features.enrollment.service.claims import find_claim, redeem_claim
 from fleetward.features.enrollment.service.issuing import check_csr, find_answer, issue
+from fleetward.features.pki import service as pki
 from fleetward.features.pki.service import PkiContext
 
 
@@ -101,7 +102,10 @@ def reenroll(
     check_may_renew_by_est(device)
     check_attestation_allows_renewal(tx, device, model)
     check_csr(context, device.id, csr)
-    return issue(tx, context, device, model, csr, device.tier or KeyTier.SOFTWARE, Lane.CERTIFICATE)
+    if peer.certificate.is_successor:
+        pki.retire_superseded(tx, [peer.certificate.serial])
+    tier = device.tier or KeyTier.SOFTWARE
+    return issue(tx, context, device, model, csr, tier, Lane.CERTIFICATE, in_use=peer.certificate.serial)
 
 
 def check_attestation_allows_renewal(tx: Tx, device: Device, model: Model) -> None:

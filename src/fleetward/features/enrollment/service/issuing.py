@@ -30,10 +30,15 @@ def issue(
     csr: x509.CertificateSigningRequest,
     tier: KeyTier,
     lane: Lane,
+    *,
+    in_use: int | None = None,
 ) -> x509.Certificate:
     """Issue a certificate for a request that was checked and authorised.
 
     A renewal is told by pki's `certificate.issued` alone; it is routine, and there are many.
+
+    Args:
+        in_use: the serial of the certificate that authorised it, when one did.
 
     Raises:
         KeyTierError: `tier` is under the model's floor, or under what the device had.
@@ -44,7 +49,7 @@ def issue(
         check_tier(device.id, model, device.tier, tier)
     else:
         devices.record_enrollment(tx, device.id, tier)
-    issued = pki.issue_device_certificate(tx, context, device.id, csr, model.cert_lifetime)
+    issued = pki.issue_device_certificate(tx, context, device.id, csr, model.cert_lifetime, in_use=in_use)
     if lane is not Lane.CERTIFICATE:
         until = issued.certificate.not_valid_after_utc
         store.put_answer(tx, device.id, fingerprint_of(csr), issued.der, until)

@@ -1,5 +1,5 @@
 """What can be done with the feed."""
 
-from fleetward.features.events.service.reading import Page, read_page
+from fleetward.features.events.service.reading import Page, Placed, read_page, read_placed
 
-__all__ = ["Page", "read_page"]
+__all__ = ["Page", "Placed", "read_page", "read_placed"]

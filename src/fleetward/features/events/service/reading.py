@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from fleetward.base.db import Tx
 from fleetward.base.events import Event
 from fleetward.features.events import store
+
+Placed: TypeAlias = tuple[Event, str | None]
 
 # Rows one step walks past for a reader of some groups.
 LOOK_AHEAD = 10_000
@@ -52,3 +55,8 @@ def read_page(
     if len(found) == limit:
         return Page(found, found[-1].id, is_last=False)
     return Page(found, upto, is_last=rows < LOOK_AHEAD)
+
+
+def read_placed(tx: Tx, *, after: int, limit: int) -> list[Placed]:
+    """Return the next events, oldest first, each with the group its device is in now; None for no device."""
+    return store.list_placed(tx, after, limit=limit)

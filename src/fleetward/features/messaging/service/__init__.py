@@ -25,8 +25,10 @@ from fleetward.features.messaging.service.commands import (
 from fleetward.features.messaging.service.holds import lift_hold, list_held, list_holds, set_hold
 from fleetward.features.messaging.service.sessions import (
     SessionChange,
+    list_used_of_several,
     record_refusal,
     record_session_changes,
+    retire_replaced,
 )
 from fleetward.features.messaging.service.shadows import get_shadow, record_reported, set_desired
 
@@ -48,6 +50,7 @@ __all__ = [
     "list_full_queues",
     "list_held",
     "list_holds",
+    "list_used_of_several",
     "mark_sent",
     "queue_command",
     "record_refusal",
@@ -56,6 +59,7 @@ __all__ = [
     "record_session_changes",
     "registry_version",
     "require_session",
+    "retire_replaced",
     "set_desired",
     "set_hold",
     "time_out_commands",

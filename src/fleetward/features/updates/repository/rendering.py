@@ -111,7 +111,7 @@ def _targets_of(model: str, releases: Iterable[Release]) -> dict[str, TargetFile
         found[paths.manifest(model, release.version)] = measure(release.manifest)
     current = find_current(published)
     if current is not None:
-        found[paths.current_manifest(model)] = measure(current.manifest)
+        found[paths.current_manifest(model, paths.DEFAULT_CHANNEL)] = measure(current.manifest)
     return {
         name: TargetFile(one.length, {"sha256": one.sha256, "sha512": one.sha512}, name)
         for name, one in found.items()

@@ -91,7 +91,7 @@ def _artifact_blobs(release: Release) -> dict[str, Artifact]:
     if release.is_signed:
         manifest = measure(release.manifest)
         targets[paths.manifest(release.model, release.version)] = manifest
-        targets[paths.current_manifest(release.model)] = manifest
+        targets[paths.current_manifest(release.model, paths.DEFAULT_CHANNEL)] = manifest
     names = {paths.consistent_name(target, one.sha256): one for target, one in targets.items()}
     return {paths.target_blob(release.model, name)[0]: one for name, one in names.items()}
 

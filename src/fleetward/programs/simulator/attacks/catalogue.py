@@ -5,6 +5,7 @@ from fleetward.programs.simulator.attacks.target import Attack
 
 ATTACKS: dict[str, Attack] = {
     "tampered-slot": firmware.tampered_slot,
+    "older-image": firmware.older_image,
     "strangers-firmware": firmware.strangers_firmware,
     "rolled-back-metadata": firmware.rolled_back_metadata,
     "cloned-certificate": network.cloned_certificate,

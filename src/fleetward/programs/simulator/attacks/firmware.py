@@ -1,10 +1,12 @@
-"""Attacks on what a device runs: a changed slot, firmware of a stranger, metadata of yesterday.
+"""Attacks on what a device runs: a changed slot, an older image, a stranger's firmware, old metadata.
 
 Each has a camera of its own, made, shipped and enrolled as the demo's is. The last two play a front server in
 the attacker's hands: it has a certificate that devices accept, and none of the release keys.
 """
 
+import json
 import secrets
+import shutil
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,8 +27,11 @@ from fleetward.base.clock import SystemClock
 from fleetward.base.files import write_secret
 from fleetward.features.pki.ceremony import load_ca
 from fleetward.features.pki.profiles import sign_server
+from fleetward.features.updates.boot.pointer import BootPointer, Slot
+from fleetward.features.updates.boot.selection import Refusal
 from fleetward.outside.http.device import DeviceHttp
 from fleetward.outside.keys.software import SoftwareKeyStore
+from fleetward.outside.slots.folder import SlotFolder
 from fleetward.outside.tls.client import TlsIdentity
 from fleetward.programs.simulator.attacks.stock import (
     PLAIN,
@@ -76,6 +81,33 @@ def tampered_slot(target: Target) -> Outcome:
         return Outcome(not has_session, seen, Trace(kinds, place.device))
 
 
+def older_image(target: Target) -> Outcome:
+    """Put a camera's older firmware, properly signed, back into both slots and set its boot pointer back."""
+    made_at = SystemClock().now()
+    with ExitStack() as stack:
+        place, machine = _make_camera(stack, target, ROLLED_BACK)
+        wait_for_event(place, made_at, "update.confirmed")
+        machine.cut_power()
+        log = place.folder / "device.log"
+        before = len(log.read_bytes())
+        slots = SlotFolder(place.slots)
+        for source, goal in (
+            (slots.image(Slot.A), slots.image(Slot.B)),
+            (slots.manifest(Slot.A), slots.manifest(Slot.B)),
+        ):
+            shutil.copyfile(source, goal)
+        slots.write_pointer(BootPointer(Slot.A))
+        put_back_at = SystemClock().now()
+        machine.start()
+        said = wait_for_event(place, put_back_at, "boot.refused")["details"]["said"]
+        started = [line["version"] for line in _read_log(log, before) if line["event"] == "boot_verified"]
+        return Outcome(
+            FIRST not in started and said["reason"] == Refusal.ROLLED_BACK,
+            f"firmware {FIRST}, signed as it was: the boot stage did not start it",
+            Trace(frozenset({"boot.refused"}), place.device, {"said": said}),
+        )
+
+
 def strangers_firmware(target: Target) -> Outcome:
     """Offer firmware in metadata that is well formed and signed, by keys of a stranger."""
     with ExitStack() as stack:
@@ -95,6 +127,12 @@ def rolled_back_metadata(target: Target) -> Outcome:
         )
         machine.stop()
         return _offer(stack, target, place, machine, read_yesterday(target), "metadata of yesterday")
+
+
+def _read_log(path: Path, start: int) -> list[dict[str, Any]]:
+    """Return what a camera's boot stage and agent have logged from byte `start` on."""
+    lines = path.read_bytes()[start:].splitlines()
+    return [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
 
 
 def _make_camera(stack: ExitStack, target: Target, model: str) -> tuple[Place, Machine]:

@@ -1,0 +1,1 @@
+"""Keeps the device's firmware up to date: the ability, and the runner of the update machine."""
