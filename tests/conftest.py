@@ -9,6 +9,7 @@ import pytest
 from fleetward.base.db import Database, Tx
 from fleetward.migrations.runner import migrate
 from support.clock import ManualClock
+from support.doors import find_undeclared
 from support.postgres import postgres_database
 
 
@@ -28,7 +29,9 @@ def db(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> It
     database = Database(url, clock)
     migrate(database)
     yield database
+    undeclared = find_undeclared(database)
     database.close()
+    assert undeclared == [], "events of a kind or severity that no door declares"
 
 
 @pytest.fixture

@@ -124,13 +124,15 @@ def test_a_token_works_until_it_is_revoked(harbour: Harbour, ada: Person) -> Non
     assert (status, problem["code"]) == (401, "unauthenticated")
 
 
-@pytest.fixture
-def provider(harbour: Harbour, ada: Person, tmp_path: Path) -> Iterator[RunningProvider]:
+@pytest.fixture(scope="module")
+def provider(
+    harbour: Harbour, ada: Person, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningProvider]:
     """An OpenID provider that the platform, started again, trusts."""
     del ada
-    platform = harbour.platform
-    with running_provider(tmp_path / "provider") as found:
-        secret = tmp_path / "client-secret"
+    platform, folder = harbour.platform, tmp_path_factory.mktemp("provider")
+    with running_provider(folder / "provider") as found:
+        secret = folder / "client-secret"
         secret.touch(0o600)
         secret.write_text(CLIENT_SECRET)
         config = DataFolder(platform.data).config
@@ -160,6 +162,51 @@ def test_single_sign_on_brings_people_in_by_the_providers_groups(
         expect(page.get_by_role("link", name="buoy-1", exact=True)).to_be_visible()
         me = grace.api("/me")
         assert (me["name"], [one["role"] for one in me["grants"]]) == ("grace", ["viewer"])
+
+
+def test_whoever_has_no_factor_here_is_told_where_to_register_one(
+    harbour: Harbour, provider: RunningProvider
+) -> None:
+    """Their provider asked for two factors, but too long ago for this act."""
+    with person(harbour.browser, harbour.platform) as grace:
+        provider.say({**_GRACE, "groups": ["crew"]})
+        page = grace.open("/signin")
+        page.get_by_role("link", name="Sign in with Example").click()
+        expect(page.get_by_role("heading", name="Today")).to_be_visible()
+        age_proof(harbour.platform, "grace")
+        grace.go("/me")
+        page.get_by_role("button", name="Make new codes").click()
+        dialog = page.get_by_role("dialog", name="Is it still you?")
+        expect(dialog.get_by_text("You have nothing here to confirm it with")).to_be_visible()
+        assert grace.find_barriers() == []
+        dialog.get_by_role("link", name="Go to your own page").click()
+        expect(dialog).to_be_hidden()
+        expect(page).to_have_url(re.compile("/me$"))
+        expect(page.get_by_role("alert")).to_contain_text("two factors")
+
+
+def test_whoever_a_provider_lets_in_by_one_factor_confirms_with_one_of_ours(
+    harbour: Harbour, provider: RunningProvider
+) -> None:
+    with person(harbour.browser, harbour.platform) as hal:
+        hal.add_authenticator()
+        said = {"sub": "u-8", "preferred_username": "hal", "name": "Hal", "amr": ["pwd"], "groups": ["crew"]}
+        provider.say(said)
+        page = hal.open("/signin")
+        page.get_by_role("link", name="Sign in with Example").click()
+        title = page.get_by_text("Your provider did not ask for a second factor")
+        expect(title).to_be_visible()
+        expect(page).to_have_url(re.compile("/me$"))
+        page.get_by_label("Name of the new passkey").fill("spare key")
+        page.get_by_role("button", name="Add a passkey").click()
+        confirm = page.get_by_role("button", name="Confirm with a passkey")
+        expect(confirm).to_be_visible()
+        assert hal.find_barriers() == []
+        confirm.click()
+        expect(title).to_have_count(0)
+        page.get_by_role("link", name="Devices").click()
+        expect(page.get_by_role("link", name="buoy-1", exact=True)).to_be_visible()
+        assert hal.api("/me")["restricted"] is False
 
 
 @contextmanager

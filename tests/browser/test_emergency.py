@@ -1,12 +1,13 @@
 """Breaking the glass between two people, and the dialogs that ask for a reason or a proof."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Response, expect
 
 from support.browser import Person
-from support.harbour import Harbour, Invited, accepted, invite, prove
+from support.harbour import Harbour, Invited, accepted, age_proof, invite, prove
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,25 @@ def test_an_emergency_is_asked_for_agreed_ended_and_reviewed(op: Invited, cy: In
     expect(asks.get_by_text("reviewed", exact=True)).to_be_visible()
 
 
+def test_two_acts_that_wait_for_one_proof_both_go_on(harbour: Harbour, ada: Person, op: Invited) -> None:
+    """Both are refused before the proof is given; it is asked for once."""
+    for group in ("north", "south"):
+        ada.post(f"/operators/{op.name}/grants", {"role": "viewer", "group": group})
+    page = ada.go(f"/operators/{op.name}")
+    remove = page.get_by_role("button", name=re.compile("Remove viewer in (north|south)"))
+    expect(remove).to_have_count(2)
+    age_proof(harbour.platform, "ada")
+    grants = ada.api(f"/operators/{op.name}")["grants"]
+    first, second = (one["id"] for one in grants if one["role"] == "viewer")
+    with page.expect_response(_refused(first)), page.expect_response(_refused(second)):
+        remove.evaluate_all("(buttons) => buttons.forEach((one) => one.click())")
+    dialog = page.get_by_role("dialog", name="Is it still you?")
+    dialog.get_by_role("button", name="passkey").click()
+    expect(dialog).to_be_hidden()
+    expect(remove).to_have_count(0)
+    assert [one["role"] for one in ada.api(f"/operators/{op.name}")["grants"]] == ["operator"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_dialogs_and_a_review_have_no_barriers(cy: Invited, scheme: str) -> None:
     who, page = cy.person, cy.person.page
@@ -74,3 +94,7 @@ def test_dialogs_and_a_review_have_no_barriers(cy: Invited, scheme: str) -> None
     page.locator(".review-item").first.wait_for()
     found += [f"review: {one}" for one in who.find_barriers()]
     assert found == []
+
+
+def _refused(grant: str) -> Callable[[Response], bool]:
+    return lambda answer: answer.url.endswith(f"/grants/{grant}") and answer.status == 403

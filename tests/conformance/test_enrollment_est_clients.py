@@ -14,7 +14,7 @@ from cryptography import x509
 from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database
 from fleetward.features.enrollment import service
-from fleetward.features.pki.ceremony import ensure_server_certificate
+from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.features.pki.service import PkiContext
 from fleetward.programs.server.tls import TlsRefusal, add_authorities, devices_context
 from fleetward.wire import est

@@ -25,7 +25,7 @@ from fleetward.base.errors import MissingProgramError
 from fleetward.base.events import Event, Severity
 from fleetward.features.devices.model import DeviceState
 from fleetward.features.pki import service as pki
-from fleetward.features.pki.ceremony import ensure_server_certificate
+from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.outside.keys import offload
 from fleetward.outside.nats.connection import connect
 from support.broker import ATTESTED, Issued, Rig, wait_for

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from fleetward.base.db import Database
-from fleetward.features.pki import revocation, service
-from fleetward.features.pki.ceremony import ensure_server_certificate, load_root
+from fleetward.features.pki import service
+from fleetward.features.pki.authority.ceremony import ensure_server_certificate, load_root
+from fleetward.features.pki.authority.profiles import RevocationUrls
 from fleetward.features.pki.model import RevocationReason
-from fleetward.features.pki.profiles import RevocationUrls
-from fleetward.features.pki.service import PkiContext
+from fleetward.features.pki.service import PkiContext, revocation
 from fleetward.migrations.runner import migrate
 from support.clock import ManualClock
 from support.hierarchy import make_csr, make_pki

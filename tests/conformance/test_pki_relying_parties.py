@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database
 from fleetward.features.pki import service
-from fleetward.features.pki.ceremony import ensure_server_certificate
+from fleetward.features.pki.authority.ceremony import ensure_server_certificate
+from fleetward.features.pki.authority.profiles import RevocationUrls
 from fleetward.features.pki.model import RevocationReason
-from fleetward.features.pki.profiles import RevocationUrls
 from fleetward.features.pki.service import PkiContext
 from fleetward.migrations.runner import migrate
 from fleetward.programs.server.tls import server_context

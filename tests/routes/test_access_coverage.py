@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 import fleetward
-from fleetward.features.access.model.permissions import CATALOGUE, Reach
+from fleetward.base.permissions import Reach
 from fleetward.features.access.model.roles import Role
+from fleetward.programs.server.doors import CATALOGUE
 from support.clock import ManualClock
 from support.console import Caller, Console, make_platform, operations_of, running_console
 from support.operator_routes import ROWS, Row

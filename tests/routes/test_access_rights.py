@@ -9,10 +9,10 @@ import pytest
 
 from fleetward.base import sse
 from fleetward.base.events import emit
-from fleetward.features.access.model.permissions import CATALOGUE
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.service import grants
 from fleetward.features.media.store import views
+from fleetward.programs.server.doors import CATALOGUE
 from support.clock import ManualClock
 from support.console import MODEL, Caller, Console, make_platform, running_console
 
@@ -239,11 +239,11 @@ def test_a_stream_ends_when_its_reader_may_no_longer_read(
         with console.rooms.db.write("operator:ada") as tx:
             if seen == 1:
                 grants.remove(tx, taken)
-            emit(tx, "device.noticed", "Something happened.", device="cam-1")
+            emit(tx, "test.noticed", "Something happened.", device="cam-1")
 
     body = console.read_stream("/api/v1/events/stream", vic.headers, on_chunk=on_first_chunk)
     assert b"device.registered" in body
-    assert b"device.noticed" not in body
+    assert b"test.noticed" not in body
 
 
 # -- what a grant is used for

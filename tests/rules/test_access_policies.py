@@ -7,14 +7,15 @@ from typing import Literal
 import pytest
 from cedarpy import validate_policies
 
+from fleetward.base.permissions import Reach
 from fleetward.features.access.model.identity import Grant, Identity
-from fleetward.features.access.model.permissions import CATALOGUE, Reach
 from fleetward.features.access.model.policy import Answer, Circumstances, Question, weakest_grant
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.service.authorize import load_policies
+from fleetward.programs.server.doors import CATALOGUE
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-POLICIES = load_policies()
+POLICIES = load_policies(CATALOGUE)
 FOLDER = files("fleetward.features.access").joinpath("policies")
 PEOPLE = {"audit.read", "break_glass.read", "grant.read", "operator.read", "review.read", "session.read"}
 # What each role may do in its groups beside what a viewer may. Read it as the promise to customers.

@@ -246,10 +246,10 @@ def test_the_csrf_token_belongs_to_one_session_and_does_not_show_its_secret() ->
 
 
 def test_scopes_name_permissions_that_exist() -> None:
-    assert parse_scopes(["device.read", "device.read"]) == {"device.read"}
+    assert parse_scopes(["device.read", "device.read"], ["device.read"]) == {"device.read"}
     for wrong in ([], ["device.*"], ["device.read", "everything"]):
         with pytest.raises(InvalidInputError):
-            parse_scopes(wrong)
+            parse_scopes(wrong, ["device.read"])
 
 
 def test_tokens_live_ninety_days_at_most() -> None:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetward.base.errors import InvalidInputError
-from fleetward.features.pki import profiles
-from fleetward.features.pki.ceremony import FileCa, is_renewal_due
+from fleetward.features.pki.authority import profiles
+from fleetward.features.pki.authority.ceremony import FileCa, is_renewal_due
 from fleetward.features.pki.model import (
     CertificateRefusedError,
     CsrRefusedError,

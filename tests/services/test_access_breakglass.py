@@ -15,11 +15,12 @@ from fleetward.features.access.service import breakglass
 from fleetward.features.access.service.authorize import Decider, Resource, load_policies
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, DeviceState, Model
+from fleetward.programs.server.doors import CATALOGUE
 from support.clock import ManualClock
 from support.people import add_operator, events_of
 
 REASON = "cameras stream to a stranger"
-DECIDER = Decider(load_policies(), devices)
+DECIDER = Decider(load_policies(CATALOGUE), devices)
 
 
 @pytest.fixture(autouse=True)

@@ -122,7 +122,7 @@ def test_who_may_see_one_group_sees_its_cards_alone(fleet: Fleet) -> None:
         with fleet.db.write("operator:bob") as tx:
             devices.transition(tx, device, DeviceState.QUARANTINED, "failed")
     with fleet.db.write("system") as tx:
-        emit(tx, "platform.trouble", "The disk is full.", severity=Severity.CRITICAL)
+        emit(tx, "test.trouble", "The disk is full.", severity=Severity.CRITICAL)
     east = cards(fleet, frozenset({"east"}))
     for card in east.values():
         assert set(named(card)) == {"e-1"}, card.kind

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fleetward.base.errors import KeyUnavailableError
-from fleetward.features.pki.ceremony import (
+from fleetward.features.pki.authority.ceremony import (
     WrongPassphraseError,
     create_hierarchy,
     ensure_server_certificate,

@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleetward.base.db import Database
-from fleetward.features.pki import revocation, service
+from fleetward.features.pki import service
 from fleetward.features.pki.model import RevocationReason
-from fleetward.features.pki.service import PkiContext
+from fleetward.features.pki.service import PkiContext, revocation
 from support.clock import ManualClock
 from support.hierarchy import make_csr, make_pki
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fleetward.base import files
-from fleetward.features.pki import ceremony, rollover
-from fleetward.features.pki.ceremony import WrongPassphraseError, create_hierarchy, load_ca
-from fleetward.features.pki.profiles import subject_key_id
+from fleetward.features.pki.authority import ceremony, rollover
+from fleetward.features.pki.authority.ceremony import WrongPassphraseError, create_hierarchy, load_ca
+from fleetward.features.pki.authority.profiles import subject_key_id
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 PHRASE = b"a long enough passphrase"

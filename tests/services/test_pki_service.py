@@ -10,7 +10,7 @@ from fleetward.base.errors import NotFoundError
 from fleetward.base.events import Severity, list_events
 from fleetward.features.audit import service as audit
 from fleetward.features.pki import service
-from fleetward.features.pki.ceremony import ensure_server_certificate
+from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.features.pki.model import (
     CertificateRefusedError,
     RevocationReason,

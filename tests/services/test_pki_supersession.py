@@ -17,14 +17,14 @@ from fleetward.features.devices.peer import DevicePeer, admit_peer, authenticate
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.messaging import service as messaging
 from fleetward.features.messaging.service.admission import MAX_SERIALS
-from fleetward.features.pki import revocation, service
+from fleetward.features.pki import service
 from fleetward.features.pki.model import (
     MAX_LIVE_CERTIFICATES,
     CertificateRefusedError,
     RevocationReason,
     surplus_of,
 )
-from fleetward.features.pki.service import PkiContext
+from fleetward.features.pki.service import PkiContext, revocation
 from support.clock import ManualClock
 from support.hierarchy import make_csr, make_pki
 

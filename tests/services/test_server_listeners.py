@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from fleetward.base.clock import SystemClock
 from fleetward.base.coap import CoapAnswer, CoapRequest
-from fleetward.features.pki.ceremony import issue_listener
+from fleetward.features.pki.authority.ceremony import issue_listener
 from fleetward.outside.dtls.server import DtlsServer, dtls_context, serve_dtls
 from fleetward.programs.server.ending import Ending
 from fleetward.programs.server.listeners import serve_https

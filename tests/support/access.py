@@ -24,6 +24,7 @@ from fleetward.features.access.service.authorize import Decider, load_policies
 from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.keys import ensure_sealer, load_common_passwords
 from fleetward.features.devices import service as devices
+from fleetward.programs.server.doors import CATALOGUE
 from support.asgi import AsgiClient
 from support.authenticator import SoftAuthenticator
 from support.clock import ManualClock
@@ -169,7 +170,7 @@ def make_access(folder: Path, *, sso: SingleSignOn | None = None) -> AccessConte
         sealer=ensure_sealer(folder),
         passwords=Passwords(QUICK),
         common_passwords=load_common_passwords(),
-        decider=Decider(load_policies(), devices),
+        decider=Decider(load_policies(CATALOGUE), devices),
         sso=sso,
     )
 

@@ -29,7 +29,7 @@ from fleetward.base.clock import Clock, SystemClock
 from fleetward.base.db import Database
 from fleetward.base.files import write_secret
 from fleetward.features.enrollment import service as enrollment
-from fleetward.features.pki.ceremony import ensure_server_certificate
+from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.migrations.runner import migrate
 from fleetward.programs.server.tls import TlsServer, devices_context
 from support.agent_peers import PlainBroker, broker_settings, free_port

@@ -29,7 +29,7 @@ from fleetward.features.devices.model import ENDED, AttestationPolicy, DeviceSta
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import CommandState
 from fleetward.features.pki import service as pki
-from fleetward.features.pki.ceremony import ensure_server_certificate
+from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.features.pki.model import identify_device
 from fleetward.features.pki.service import PkiContext
 from fleetward.migrations.runner import migrate

@@ -24,8 +24,8 @@ from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, KeyTier, Model
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
 from fleetward.features.enrollment.http import device_router, router
-from fleetward.features.pki.ceremony import create_hierarchy, load_ca, load_root, load_time_signer
-from fleetward.features.pki.profiles import RevocationUrls
+from fleetward.features.pki.authority.ceremony import create_hierarchy, load_ca, load_root, load_time_signer
+from fleetward.features.pki.authority.profiles import RevocationUrls
 from fleetward.features.pki.service import PkiContext
 from fleetward.migrations.runner import migrate
 

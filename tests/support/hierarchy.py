@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fleetward.features.pki.ceremony import create_hierarchy, load_ca, load_root
-from fleetward.features.pki.profiles import RevocationUrls
+from fleetward.features.pki.authority.ceremony import create_hierarchy, load_ca, load_root
+from fleetward.features.pki.authority.profiles import RevocationUrls
 from fleetward.features.pki.service import PkiContext
 
 TRUST_DOMAIN = "fleet.test"

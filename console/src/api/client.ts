@@ -113,4 +113,5 @@ async function readProblem(response: Response): Promise<Problem> {
   return parseProblem(response.status, isJson && text !== "" ? (JSON.parse(text) as unknown) : text);
 }
 
-export const { get, post, remove, setCsrf, onStepUp } = makeApi(BASE);
+export const platform = makeApi(BASE);
+export const { get, post, remove, setCsrf } = platform;

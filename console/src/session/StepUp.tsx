@@ -1,40 +1,53 @@
-/** Asks for a fresh proof of identity when the platform says that an act needs one, then lets it go on. */
+/** Asks for a fresh proof of identity when the platform says that acts need one, then lets them go on. */
 
 import { Button, Modal, PasswordInput, TextInput } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { type SubmitEvent, useCallback, useEffect, useRef, useState } from "react";
+import { Link } from "@tanstack/react-router";
+import { type ReactNode, type SubmitEvent, useEffect, useState } from "react";
 
-import { onStepUp, post } from "../api/client";
-import { ProblemNotice } from "../design/parts";
-import { remember, useMe } from "./me";
+import { platform, post } from "../api/client";
+import { Notice, ProblemNotice } from "../design/parts";
+import { makeAsking } from "./asking";
+import { canProve, remember, useMe } from "./me";
 import { getPasskey } from "./webauthn";
 
-export function StepUp() {
+export function StepUp(): ReactNode {
   const [isOpen, setIsOpen] = useState(false);
-  const answer = useRef<((isProven: boolean) => void) | null>(null);
-  const close = useCallback((isProven: boolean) => {
-    answer.current?.(isProven);
-    answer.current = null;
-    setIsOpen(false);
-  }, []);
-  useEffect(() => {
-    onStepUp(
-      () =>
-        new Promise((resolve) => {
-          answer.current = resolve;
-          setIsOpen(true);
-        }),
-    );
-    return () => onStepUp(null);
-  }, []);
+  const [asking] = useState(() => makeAsking(setIsOpen));
+  // Whose session is over proves nothing any more: whatever waits is refused as this goes.
+  useEffect(() => asking.listen(platform), [asking]);
   return (
-    <Modal opened={isOpen} onClose={() => close(false)} title="Is it still you?">
-      <Proof onDone={() => close(true)} />
+    <Modal opened={isOpen} onClose={() => asking.settle(false)} title="Is it still you?">
+      <Means onDone={() => asking.settle(true)} onCancel={() => asking.settle(false)} />
     </Modal>
   );
 }
 
-function Proof({ onDone }: { onDone: () => void }) {
+function Means({ onDone, onCancel }: { onDone: () => void; onCancel: () => void }) {
+  const me = useMe();
+  if (canProve(me)) {
+    return (
+      <div className="stack">
+        <p>This act cannot be taken back easily. Confirm it is you; the proof holds for five minutes.</p>
+        <Proof onDone={onDone} />
+      </div>
+    );
+  }
+  return (
+    <div className="stack">
+      <Notice tone="care" title="You have nothing here to confirm it with">
+        {me.restricted ? "Register" : "Sign in again, then within five minutes register"} a passkey, or a password with an
+        authenticator app, on your own page. From then on you can confirm acts like this one.
+      </Notice>
+      <Link to="/me" onClick={onCancel}>
+        Go to your own page
+      </Link>
+    </div>
+  );
+}
+
+/** Takes the two factors that somebody has here. */
+export function Proof({ onDone }: { onDone: () => void }) {
   const { factors } = useMe();
   const client = useQueryClient();
   const [password, setPassword] = useState("");
@@ -57,7 +70,6 @@ function Proof({ onDone }: { onDone: () => void }) {
   };
   return (
     <div className="stack">
-      <p>This act cannot be taken back easily. Confirm it is you; the proof holds for five minutes.</p>
       {prove.isError && <ProblemNotice error={prove.error} />}
       {factors.passkeys > 0 && (
         <Button onClick={() => prove.mutate("passkey")} loading={prove.isPending} data-autofocus>

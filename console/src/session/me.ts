@@ -39,3 +39,8 @@ export function can(me: Me, permission: string, group?: string): boolean {
 export function useCan(permission: string, group?: string): boolean {
   return can(useMe(), permission, group);
 }
+
+/** Whether somebody has two factors here: a passkey is both at once. */
+export function canProve({ factors }: Me): boolean {
+  return factors.passkeys > 0 || (factors.password && factors.totp);
+}

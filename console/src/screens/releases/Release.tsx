@@ -192,7 +192,7 @@ function Actions({ release }: { release: ReleaseView }) {
         effect={
           verb === "reject"
             ? "The release will never be published. Its author can publish a new version."
-            : "No device is offered it any more. Devices that run it keep running it, and their next appraisal fails."
+            : "No device is offered it any more. Devices that run it keep running it and go on attesting well; only withdrawing its reference makes them fail."
         }
         verb={verb === "reject" ? "Reject" : "Withdraw"}
         act={act}

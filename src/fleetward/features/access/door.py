@@ -1,6 +1,7 @@
 """What others need to know of access."""
 
-from fleetward.base.feature import Feature, Forget, House, Port, Role, Routes, Timer
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, Forget, House, Port, Role, Routes, Timer
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.access import http
 from fleetward.features.access.context import AccessContext
@@ -21,6 +22,121 @@ feature = Feature(
     routes=(Routes(http.router, Port.API),),
     timers=(Timer("break-glass", 10.0, Role.WORKER, _end_emergencies),),
     forgets=(Forget("sign-ins", cleaning.KEPT, cleaning.forget_expired),),
+    events=(
+        EventKind(
+            "access.refused",
+            Severity.WARNING,
+            About.OPERATOR,
+            "someone asked the API with a token that does not hold",
+        ),
+        EventKind(
+            "access.csrf_refused",
+            Severity.WARNING,
+            About.OPERATOR,
+            "a page that is not ours used somebody's session",
+        ),
+        EventKind(
+            "access.sign_in_refused",
+            Severity.WARNING,
+            About.OPERATOR,
+            "proofs that do not hold; by which method, from where",
+            or_severities=frozenset({Severity.NOTICE}),
+        ),
+        EventKind(
+            "access.sign_in_held_back",
+            Severity.WARNING,
+            About.OPERATOR,
+            "again and again: this account or address must wait",
+        ),
+        EventKind(
+            "access.session_opened",
+            Severity.INFO,
+            About.OPERATOR,
+            "an operator signed in, how and from where",
+        ),
+        EventKind(
+            "access.session_ended",
+            Severity.INFO,
+            About.OPERATOR,
+            "an operator signed out, or was signed out",
+            or_severities=frozenset({Severity.NOTICE}),
+        ),
+        EventKind(
+            "access.setup_finished",
+            Severity.NOTICE,
+            About.OPERATOR,
+            "the first operator exists; the setup link is void",
+        ),
+        EventKind(
+            "access.recovery_code_used",
+            Severity.CRITICAL,
+            About.OPERATOR,
+            "somebody came in by a recovery code",
+        ),
+        EventKind(
+            "access.passkey_added", Severity.NOTICE, About.OPERATOR, "an operator has one more passkey"
+        ),
+        EventKind("access.passkey_removed", Severity.NOTICE, About.OPERATOR, "or one less"),
+        EventKind("access.password_changed", Severity.NOTICE, About.OPERATOR, "an operator set a password"),
+        EventKind(
+            "access.totp_changed", Severity.NOTICE, About.OPERATOR, "an operator set an authenticator app"
+        ),
+        EventKind(
+            "access.passkey_cloned",
+            Severity.CRITICAL,
+            About.OPERATOR,
+            "a passkey's counter fell back: there may be a copy",
+        ),
+        EventKind(
+            "access.command_line_approved",
+            Severity.NOTICE,
+            About.OPERATOR,
+            "which program was let in, by whom",
+        ),
+        EventKind("access.command_line_denied", Severity.NOTICE, About.OPERATOR, "which was not"),
+        EventKind(
+            "access.local_token_used",
+            Severity.NOTICE,
+            About.OPERATOR,
+            "the local token was used though operators exist; at most every five minutes",
+        ),
+        EventKind(
+            "access.last_administrator_kept",
+            Severity.WARNING,
+            About.OPERATOR,
+            "the identity provider took a role that nobody else holds; it stays",
+        ),
+        EventKind("operator.created", Severity.NOTICE, About.OPERATOR, "somebody was invited"),
+        EventKind("operator.joined", Severity.NOTICE, About.OPERATOR, "and came"),
+        EventKind("operator.enabled", Severity.NOTICE, About.OPERATOR, "let in again"),
+        EventKind("operator.disabled", Severity.WARNING, About.OPERATOR, "out: by whom, why"),
+        EventKind(
+            "operator.recovered",
+            Severity.CRITICAL,
+            About.OPERATOR,
+            "somebody made a link that replaces all of an operator's factors",
+        ),
+        EventKind("token.created", Severity.NOTICE, About.OPERATOR, "a program's token"),
+        EventKind("token.revoked", Severity.NOTICE, About.OPERATOR, "works no longer"),
+        EventKind("grant.given", Severity.NOTICE, About.OPERATOR, "a role in a group"),
+        EventKind("grant.removed", Severity.NOTICE, About.OPERATOR, "taken away"),
+        EventKind("review.started", Severity.NOTICE, About.OPERATOR, "a review of all grants"),
+        EventKind("review.closed", Severity.NOTICE, About.OPERATOR, "its decisions were applied"),
+        EventKind(
+            "break_glass.requested",
+            Severity.WARNING,
+            About.OPERATOR,
+            "somebody asks for every emergency right, and why",
+        ),
+        EventKind(
+            "break_glass.approved",
+            Severity.CRITICAL,
+            About.OPERATOR,
+            "they hold them now: who, until when, approved by whom",
+        ),
+        EventKind("break_glass.ended", Severity.WARNING, About.OPERATOR, "it is over and to be reviewed"),
+        EventKind("break_glass.reviewed", Severity.NOTICE, About.OPERATOR, "what another person found"),
+    ),
     permissions=(
         Permission("break_glass.approve", Reach.FLEET, "let another break the glass"),
         Permission("break_glass.end", Reach.SHARED, "end an emergency, or take a request back"),

@@ -1,6 +1,7 @@
 """What others need to know of attestation."""
 
-from fleetward.base.feature import Feature, Forget, Port, Routes
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.attestation import http, service
 
@@ -8,6 +9,16 @@ feature = Feature(
     name="attestation",
     routes=(Routes(http.router, Port.API), Routes(http.device_router, Port.DEVICES)),
     forgets=(Forget("challenges", None, service.forget_expired),),
+    events=(
+        EventKind("attestation.appraised", Severity.INFO, About.DEVICE, "good, until when"),
+        EventKind(
+            "attestation.failed",
+            Severity.CRITICAL,
+            About.DEVICE,
+            "a bad verdict; warning: evidence that was not appraised",
+            or_severities=frozenset({Severity.WARNING}),
+        ),
+    ),
     permissions=(
         Permission(
             "attestation.manage", Reach.FLEET, "say what devices may measure and whose chips are trusted"

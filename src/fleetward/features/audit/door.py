@@ -1,6 +1,7 @@
 """What others need to know of audit."""
 
-from fleetward.base.feature import Feature, Port, Role, Routes, Timer
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, Port, Role, Routes, Timer
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.audit import http
 from fleetward.features.audit.http import AuditContext
@@ -11,5 +12,19 @@ feature = Feature(
     context=AuditContext,
     routes=(Routes(http.router, Port.API),),
     timers=(Timer("audit-checkpoint", 5.0, Role.WORKER, lambda house: house.get(Keeper).keep()),),
+    events=(
+        EventKind(
+            "audit.tampered",
+            Severity.CRITICAL,
+            About.PLATFORM,
+            "the audit log is not what was signed or witnessed",
+        ),
+        EventKind(
+            "audit.witness_unavailable",
+            Severity.CRITICAL,
+            About.PLATFORM,
+            "the witness cannot be read or written",
+        ),
+    ),
     permissions=(Permission("audit.read", Reach.FLEET, "read the audit log"),),
 )

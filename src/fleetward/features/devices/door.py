@@ -1,12 +1,32 @@
 """What others need to know of devices."""
 
-from fleetward.base.feature import Feature, Port, Routes
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, Port, Routes
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.devices import http
 
 feature = Feature(
     name="devices",
     routes=(Routes(http.router, Port.API),),
+    events=(
+        EventKind("device.registered", Severity.INFO, About.DEVICE, "by `device add`"),
+        EventKind(
+            "shipment.imported", Severity.INFO, About.PLATFORM, "devices were registered from a factory"
+        ),
+        EventKind(
+            "device.state_changed",
+            Severity.INFO,
+            About.DEVICE,
+            "`from`, `to`, `reason`",
+            or_severities=frozenset({Severity.NOTICE, Severity.WARNING}),
+        ),
+        EventKind(
+            "device.firmware_changed",
+            Severity.NOTICE,
+            About.DEVICE,
+            "what the chip proved, or where none can, what the device says",
+        ),
+    ),
     permissions=(
         Permission("device.quarantine", Reach.DEVICES, "cut a device off until it is released"),
         Permission("device.read", Reach.DEVICES, "see devices and their state"),

@@ -1,6 +1,7 @@
 """What others need to know of media."""
 
-from fleetward.base.feature import Feature, Forget, Port, Routes
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.media import http, service
 from fleetward.features.media.relay import MediaContext
@@ -14,5 +15,12 @@ feature = Feature(
         Routes(http.device_router, Port.DEVICES),
     ),
     forgets=(Forget("views", service.KEPT, service.forget_old),),
+    events=(
+        EventKind("view.opened", Severity.NOTICE, About.DEVICE, "someone watches a camera"),
+        EventKind("view.closed", Severity.INFO, About.DEVICE, "and stopped"),
+        EventKind(
+            "media.refused", Severity.WARNING, About.DEVICE, "a camera or viewer was refused: `reason`"
+        ),
+    ),
     permissions=(Permission("video.view", Reach.DEVICES, "watch live video"),),
 )

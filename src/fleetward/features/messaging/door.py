@@ -1,6 +1,7 @@
 """What others need to know of messaging."""
 
-from fleetward.base.feature import Feature, Port, Routes
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, Port, Routes
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.messaging import coap, http
 from fleetward.features.messaging.http import MessagingContext
@@ -10,6 +11,41 @@ feature = Feature(
     context=MessagingContext,
     routes=(Routes(http.router, Port.API),),
     coap=coap.RESOURCES,
+    events=(
+        EventKind(
+            "broker.restarted", Severity.WARNING, About.PLATFORM, "nats-server died and is started again"
+        ),
+        EventKind("session.opened", Severity.INFO, About.DEVICE, "from where"),
+        EventKind("session.closed", Severity.INFO, About.DEVICE, "why"),
+        EventKind(
+            "session.refused",
+            Severity.WARNING,
+            About.DEVICE,
+            "why; critical: another's name, a revoked certificate",
+            or_severities=frozenset({Severity.CRITICAL}),
+        ),
+        EventKind("session.conflicted", Severity.CRITICAL, About.DEVICE, "one certificate, two clients"),
+        EventKind(
+            "publish.refused",
+            Severity.WARNING,
+            About.DEVICE,
+            "to a topic not its own; critical when another device's",
+            or_severities=frozenset({Severity.CRITICAL}),
+        ),
+        EventKind(
+            "subscribe.refused",
+            Severity.WARNING,
+            About.DEVICE,
+            "of a topic not its own; critical when another device's",
+            or_severities=frozenset({Severity.CRITICAL}),
+        ),
+        EventKind("telemetry.refused", Severity.WARNING, About.DEVICE, "a message that cannot be accepted"),
+        EventKind("shadow.desired", Severity.INFO, About.DEVICE, "what is desired changed"),
+        EventKind("command.queued", Severity.INFO, About.DEVICE, "a command waits for its device"),
+        EventKind("command.done", Severity.INFO, About.DEVICE, "and was carried out"),
+        EventKind("command.failed", Severity.NOTICE, About.DEVICE, "or was not"),
+        EventKind("command.timed_out", Severity.NOTICE, About.DEVICE, "or nobody answered"),
+    ),
     permissions=(
         Permission("command.read", Reach.DEVICES, "see commands and their results"),
         Permission("command.run", Reach.DEVICES, "have a device do something"),

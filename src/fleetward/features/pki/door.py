@@ -1,6 +1,7 @@
 """What others need to know of pki."""
 
-from fleetward.base.feature import Feature, Forget, Port, Routes
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.pki import http, service
 from fleetward.features.pki.service import PkiContext
@@ -15,6 +16,17 @@ feature = Feature(
         Routes(http.public_router, Port.DEVICES),
     ),
     forgets=(Forget("certificates", service.KEPT_AFTER_EXPIRY, service.forget_expired),),
+    events=(
+        EventKind("authority.rotated", Severity.WARNING, About.PLATFORM, "an issuing CA got a new key"),
+        EventKind("certificate.issued", Severity.INFO, About.DEVICE, "any certificate, renewals included"),
+        EventKind(
+            "certificate.revoked",
+            Severity.WARNING,
+            About.DEVICE,
+            "revoked; info where a renewal superseded it",
+            or_severities=frozenset({Severity.INFO}),
+        ),
+    ),
     permissions=(
         Permission("authority.read", Reach.SHARED, "see the certificate authorities"),
         Permission("certificate.read", Reach.DEVICES, "see a device's certificates"),

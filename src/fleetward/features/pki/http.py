@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import NotFoundError
 from fleetward.base.web import Db, Principal, answers_with, requires
-from fleetward.features.pki import revocation, service
+from fleetward.features.pki import service
 from fleetward.features.pki.model import CertificateRecord
-from fleetward.features.pki.service import PkiContext
+from fleetward.features.pki.service import PkiContext, revocation
 
 router = APIRouter(tags=["pki"])
 public_router = APIRouter(tags=["pki"])

@@ -1,6 +1,7 @@
 """What others need to know of updates."""
 
-from fleetward.base.feature import Feature, House, Port, Role, Routes, Start, Timer
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature, House, Port, Role, Routes, Start, Timer
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.updates import http, service
 from fleetward.features.updates.context import UpdatesContext
@@ -36,6 +37,61 @@ feature = Feature(
         Start("update-metadata", _repair_metadata),
     ),
     timers=(Timer("update-metadata", 60.0, Role.WORKER, _refresh_metadata),),
+    events=(
+        EventKind("release.proposed", Severity.NOTICE, About.RELEASE, "firmware waits for two approvals"),
+        EventKind("release.approved", Severity.NOTICE, About.RELEASE, "one was given"),
+        EventKind("release.rejected", Severity.NOTICE, About.RELEASE, "it was refused"),
+        EventKind("release.published", Severity.INFO, About.RELEASE, "firmware is offered"),
+        EventKind("release.withdrawn", Severity.NOTICE, About.RELEASE, "no longer"),
+        EventKind(
+            "update.confirmed",
+            Severity.INFO,
+            About.DEVICE,
+            "what the device says of an update",
+            may_device_say=True,
+            or_severities=frozenset(Severity),
+        ),
+        EventKind(
+            "update.failed",
+            Severity.WARNING,
+            About.DEVICE,
+            "what the device says of an update",
+            may_device_say=True,
+            or_severities=frozenset(Severity),
+        ),
+        EventKind(
+            "update.refused",
+            Severity.WARNING,
+            About.DEVICE,
+            "what the device says of an update",
+            may_device_say=True,
+            or_severities=frozenset(Severity),
+        ),
+        EventKind(
+            "update.rolled_back",
+            Severity.WARNING,
+            About.DEVICE,
+            "what the device says of an update",
+            may_device_say=True,
+            or_severities=frozenset(Severity),
+        ),
+        EventKind(
+            "boot.refused",
+            Severity.WARNING,
+            About.DEVICE,
+            "what its boot stage would not start",
+            may_device_say=True,
+            or_severities=frozenset(Severity),
+        ),
+        EventKind(
+            "boot.degraded",
+            Severity.WARNING,
+            About.DEVICE,
+            "nothing could be started as it should",
+            may_device_say=True,
+            or_severities=frozenset(Severity),
+        ),
+    ),
     permissions=(
         Permission("release.approve", Reach.FLEET, "approve or reject another's release"),
         Permission("release.publish", Reach.FLEET, "hand in a release"),

@@ -18,6 +18,7 @@ from fleetward.features.access.service.authorize import Decider, load_policies
 from fleetward.features.access.service.keys import ensure_sealer, load_common_passwords
 from fleetward.features.devices import service as devices
 from fleetward.outside.oidc.client import OidcProvider, ProviderSettings
+from fleetward.programs.server.doors import CATALOGUE
 
 _HTTPS_PORT = ":443"
 
@@ -39,7 +40,7 @@ def build_access(folder: DataFolder, config: ServerConfig, console: str, clock: 
         sealer=ensure_sealer(folder.keys),
         passwords=Passwords(),
         common_passwords=load_common_passwords(),
-        decider=Decider(load_policies(), devices),
+        decider=Decider(load_policies(CATALOGUE), devices),
         sso=None if config.oidc is None else _build_sso(config.oidc, folder, clock),
     )
 

@@ -10,8 +10,8 @@ from fleetward.base.config import load_config
 from fleetward.base.db import Database
 from fleetward.base.events import Severity, emit
 from fleetward.features.audit import service as audit
-from fleetward.features.pki.profiles import subject_key_id
-from fleetward.features.pki.rollover import NAMES, replace_issuing_ca
+from fleetward.features.pki.authority.profiles import subject_key_id
+from fleetward.features.pki.authority.rollover import NAMES, replace_issuing_ca
 from fleetward.programs.server.folder import existing_folder
 from fleetward.programs.server.guard import hold_folder
 from fleetward.programs.server.initialise import database_url, load_notary, read_passphrase

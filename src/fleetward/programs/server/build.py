@@ -38,9 +38,9 @@ from fleetward.features.media.relay import MediaContext
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
-from fleetward.features.pki.ceremony import load_ca, load_root, load_time_signer
-from fleetward.features.pki.profiles import RevocationUrls
-from fleetward.features.pki.rollover import load_earlier_cas
+from fleetward.features.pki.authority.ceremony import load_ca, load_root, load_time_signer
+from fleetward.features.pki.authority.profiles import RevocationUrls
+from fleetward.features.pki.authority.rollover import load_earlier_cas
 from fleetward.features.pki.service import PkiContext
 from fleetward.features.updates.context import UpdatesContext, load_updates_context
 from fleetward.outside.auditing.witness import FileWitness

@@ -11,7 +11,7 @@ from fleetward.base.config import load_config
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import parse_id
-from fleetward.features.pki.ceremony import issue_cluster_node, issue_listener, load_ca
+from fleetward.features.pki.authority.ceremony import issue_cluster_node, issue_listener, load_ca
 from fleetward.outside.nats.config import BrokerSettings, ClusterSettings, render_config
 from fleetward.outside.nats.credentials import ensure_nats_keys
 from fleetward.programs.server.folder import existing_folder

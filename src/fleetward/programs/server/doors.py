@@ -1,6 +1,10 @@
-"""The list of doors, in the order in which features may import each other: each only those before it."""
+"""The list of doors, in the order in which features may import each other: each only those before it.
 
-from fleetward.base.feature import Feature, Port, Routes
+The program has a door of its own, for what it tells beside the features.
+"""
+
+from fleetward.base.feature import EventKind, Feature, Port, Routes
+from fleetward.base.permissions import Permission
 from fleetward.features.access.door import feature as access
 from fleetward.features.attestation.door import feature as attestation
 from fleetward.features.audit.door import feature as audit
@@ -12,8 +16,10 @@ from fleetward.features.messaging.door import feature as messaging
 from fleetward.features.overview.door import feature as overview
 from fleetward.features.pki.door import feature as pki
 from fleetward.features.updates.door import feature as updates
+from fleetward.programs.server.door import feature as platform
 
 DOORS: tuple[Feature, ...] = (
+    platform,
     audit,
     access,
     events,
@@ -26,6 +32,9 @@ DOORS: tuple[Feature, ...] = (
     media,
     overview,
 )
+
+CATALOGUE: dict[str, Permission] = {one.name: one for door in DOORS for one in door.permissions}
+EVENT_KINDS: dict[str, EventKind] = {one.name: one for door in DOORS for one in door.events}
 
 
 def routes_at(port: Port) -> list[Routes]:

@@ -24,8 +24,8 @@ from fleetward.features.access.service.keys import ensure_sealer
 from fleetward.features.access.service.local_token import ensure_admin_token
 from fleetward.features.audit import service as audit
 from fleetward.features.audit.service import LogNotary
-from fleetward.features.pki import rollover
-from fleetward.features.pki.ceremony import create_hierarchy, write_chains
+from fleetward.features.pki.authority import rollover
+from fleetward.features.pki.authority.ceremony import create_hierarchy, write_chains
 from fleetward.features.updates.repository.ceremony import create_update_repository
 from fleetward.migrations.runner import migrate
 from fleetward.outside.blobs.open import open_blobs

@@ -18,7 +18,7 @@ from fleetward.base.files import write_atomically
 from fleetward.base.layout import DataFolder
 from fleetward.base.logging import get_logger
 from fleetward.features.audit import service as audit
-from fleetward.features.pki.ceremony import ensure_server_certificate, ensure_time_signer
+from fleetward.features.pki.authority.ceremony import ensure_server_certificate, ensure_time_signer
 from fleetward.features.pki.model import identify_device
 from fleetward.migrations.runner import migrate
 from fleetward.outside.nats.config import BrokerSettings

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from fleetward.base.errors import ForbiddenError
 from fleetward.base.ids import parse_duration
 from fleetward.base.web import Db, Principal, requires
-from fleetward.features.access.http.asking import Me, operator_of
+from fleetward.features.access.http.asking import Ctx, Me, operator_of
 from fleetward.features.access.http.views import TokenView, view_token
 from fleetward.features.access.model.tokens import parse_scopes
 from fleetward.features.access.service import tokens
@@ -41,9 +41,9 @@ def list_tokens(db: Db, identity: Me) -> list[TokenView]:
 
 @router.post("/tokens", status_code=201)
 def create_token(
-    db: Db, body: TokenBody, principal: Annotated[Principal, requires("token.create")]
+    db: Db, ctx: Ctx, body: TokenBody, principal: Annotated[Principal, requires("token.create")]
 ) -> NewTokenView:
-    scopes = parse_scopes(body.scopes)
+    scopes = parse_scopes(body.scopes, ctx.decider.catalogue)
     lifetime = parse_duration(body.expires_in, what="expires_in")
     if principal.operator is None:
         raise ForbiddenError("token: expected an operator to own it, found the local token")

@@ -4,7 +4,7 @@ Fail closed: a policy that cannot be evaluated refuses the request that met it.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 from cedarpy import Entities, PolicySet, is_authorized_batch
 
 from fleetward.base.errors import CorruptDataError, ForbiddenError
+from fleetward.base.permissions import Permission
 from fleetward.features.access.model.identity import Grant, Identity
-from fleetward.features.access.model.permissions import CATALOGUE
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
 
 # Ids of policies that other code reads; the rest of a decision is the policies' own business.
@@ -76,12 +76,13 @@ class Question:
 
 
 class Policies:
-    """The parsed policies. Immutable and thread-safe; make one per process."""
+    """The parsed policies, and what they decide over. Immutable and thread-safe; make one per process."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str], catalogue: Mapping[str, Permission]) -> None:
+        self.catalogue = catalogue
         self._policies = PolicySet.from_str("\n".join(texts))
         actions = [_entity("Action", "read")]
-        for name, permission in CATALOGUE.items():
+        for name, permission in catalogue.items():
             actions.append(_entity("Action", name, [_uid("Action", "read")] if permission.is_read else []))
         self._actions = Entities.from_json_str(json.dumps(actions))
 

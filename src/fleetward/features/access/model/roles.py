@@ -1,9 +1,8 @@
-"""The roles people hold, each in one group of devices or in all, and the permissions routes name."""
+"""The roles people hold, each in one group of devices or in all."""
 
 from enum import StrEnum
 
 from fleetward.base.errors import InvalidInputError
-from fleetward.features.access.model.permissions import CATALOGUE
 
 ALL_GROUPS = "*"
 
@@ -34,7 +33,3 @@ def parse_role(text: str) -> Role:
     except ValueError as error:
         expected = ", ".join(role.value for role in Role)
         raise InvalidInputError(f"role: expected one of {expected}, found {text[:40]!r}") from error
-
-
-# What a token's scopes are chosen from.
-PERMISSIONS = frozenset(CATALOGUE)

@@ -1,12 +1,11 @@
 """Tokens of programs and of command lines."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from fleetward.base.errors import InvalidInputError
-from fleetward.features.access.model.roles import PERMISSIONS
 
 MAX_LIFETIME = timedelta(days=90)
 CLI_LIFETIME = timedelta(hours=12)
@@ -36,12 +35,12 @@ class Token:
         return self.revoked_at is None and now < self.expires_at
 
 
-def parse_scopes(names: Iterable[str]) -> frozenset[str]:
-    """Return the permissions named. Raises InvalidInputError: none, or one that does not exist."""
+def parse_scopes(names: Iterable[str], known: Collection[str]) -> frozenset[str]:
+    """Return the permissions named. Raises InvalidInputError: none, or one that is not known."""
     scopes = frozenset(names)
     if not scopes:
         raise InvalidInputError("scopes: expected at least one permission, found none")
-    unknown = sorted(scopes - PERMISSIONS)
+    unknown = sorted(scopes.difference(known))
     if unknown:
         raise InvalidInputError(
             f"scopes: expected permissions such as device.read, found {unknown[0][:40]!r}"

@@ -7,12 +7,12 @@ from importlib.resources import files
 
 from fleetward.base.db import Tx
 from fleetward.base.errors import ForbiddenError
+from fleetward.base.permissions import Permission, Reach
 from fleetward.base.web import Principal
 from fleetward.features.access import store
 from fleetward.features.access.model import policy
 from fleetward.features.access.model.breakglass import GlassState
 from fleetward.features.access.model.identity import Grant, Identity, StepUpRequiredError
-from fleetward.features.access.model.permissions import CATALOGUE, Reach
 from fleetward.features.access.model.policy import Answer, Circumstances, Policies, Question
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
 from fleetward.features.access.ports import DeviceGroups
@@ -78,6 +78,7 @@ class Decider:
 
     def __init__(self, policies: Policies, devices: DeviceGroups) -> None:
         self._policies, self._devices = policies, devices
+        self.catalogue = policies.catalogue
 
     def decide(self, tx: Tx, identity: Identity, permission: str, resource: Resource) -> Decision:
         """Return the principal, with the groups in which they may do this.
@@ -93,7 +94,7 @@ class Decider:
         if resource.device_id is not None:
             group = self._devices.find_group(tx, resource.device_id) or policy.NOWHERE
             return self._decide_device(case, resource.device_id, group)
-        reach = CATALOGUE[permission].reach
+        reach = self.catalogue[permission].reach
         if reach is Reach.DEVICES:
             return self._decide_groups(case)
         group_asked = None if reach is Reach.SHARED else ALL_GROUPS
@@ -130,7 +131,9 @@ class Decider:
             Reach.SHARED: [None],
             Reach.FLEET: [ALL_GROUPS],
         }
-        asked = [Question(name, group) for name, one in CATALOGUE.items() for group in asked_of[one.reach]]
+        asked = [
+            Question(name, group) for name, one in self.catalogue.items() for group in asked_of[one.reach]
+        ]
         answers = self._policies.answer(identity, grants, circumstances, asked, now)
         allowed = [one for one, answer in zip(asked, answers, strict=True) if answer.is_allowed]
         held: dict[str, frozenset[str] | None] = {}
@@ -183,14 +186,11 @@ class Decider:
         return case.permission in held
 
 
-def load_policies() -> Policies:
-    """Parse the policies that lie in the package."""
+def load_policies(catalogue: Mapping[str, Permission]) -> Policies:
+    """Parse the policies that lie in the package, to decide over these permissions."""
     folder = files("fleetward.features.access").joinpath("policies")
-    return Policies(
-        one.read_text()
-        for one in sorted(folder.iterdir(), key=lambda one: one.name)
-        if one.name.endswith(".cedar")
-    )
+    found = sorted(folder.iterdir(), key=lambda one: one.name)
+    return Policies((one.read_text() for one in found if one.name.endswith(".cedar")), catalogue)
 
 
 def _circumstances(tx: Tx, identity: Identity, subject: str | None) -> Circumstances:

@@ -25,8 +25,8 @@ from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
 from fleetward.base.clock import SystemClock
 from fleetward.base.files import write_secret
-from fleetward.features.pki.ceremony import load_ca
-from fleetward.features.pki.profiles import sign_server
+from fleetward.features.pki.authority.ceremony import load_ca
+from fleetward.features.pki.authority.profiles import sign_server
 from fleetward.features.updates.boot.pointer import BootPointer, Slot
 from fleetward.features.updates.boot.selection import Refusal
 from fleetward.outside.http.device import DeviceHttp

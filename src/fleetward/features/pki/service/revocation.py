@@ -11,10 +11,10 @@ from cryptography.x509 import ocsp
 from fleetward.base.db import Tx
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.pki import store
+from fleetward.features.pki.authority.profiles import BACKDATE, subject_key_id
 from fleetward.features.pki.model import MALFORMED, REASON_FLAG, RevocationReason
 from fleetward.features.pki.ports import CaSigner
-from fleetward.features.pki.profiles import BACKDATE, subject_key_id
-from fleetward.features.pki.service import PkiContext
+from fleetward.features.pki.service.context import PkiContext
 
 CRL_LIFETIME = timedelta(hours=12)
 _CRL_RENEWED_BEFORE = timedelta(hours=6)

@@ -25,8 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleetward.base.errors import ForbiddenError, KeyUnavailableError
 from fleetward.base.files import write_atomically, write_secret
-from fleetward.features.pki.ports import CaSigner
-from fleetward.features.pki.profiles import (
+from fleetward.features.pki.authority.profiles import (
     SERVER_LIFETIME,
     general_name,
     sign_cluster_ca,
@@ -36,6 +35,7 @@ from fleetward.features.pki.profiles import (
     sign_server,
     sign_time_signer,
 )
+from fleetward.features.pki.ports import CaSigner
 
 
 class Issuing(NamedTuple):

@@ -12,8 +12,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fleetward.base.files import sync_folder, write_atomically, write_secret
-from fleetward.features.pki.ceremony import ISSUING, FileCa, load_ca, load_root, open_root_key, write_chains
-from fleetward.features.pki.profiles import sign_issuing_ca, subject_key_id
+from fleetward.features.pki.authority.ceremony import (
+    ISSUING,
+    FileCa,
+    load_ca,
+    load_root,
+    open_root_key,
+    write_chains,
+)
+from fleetward.features.pki.authority.profiles import sign_issuing_ca, subject_key_id
 
 NAMES = tuple(one.file for one in ISSUING)
 _NEXT = ".next"

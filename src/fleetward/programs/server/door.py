@@ -1,0 +1,23 @@
+"""What the program itself tells, beside what the features do."""
+
+from fleetward.base.events import Severity
+from fleetward.base.feature import About, EventKind, Feature
+
+feature = Feature(
+    name="platform",
+    events=(
+        EventKind("platform.initialised", Severity.INFO, About.PLATFORM, "the platform was made"),
+        EventKind(
+            "listener.died",
+            Severity.CRITICAL,
+            About.PLATFORM,
+            "a port of the platform stopped accepting, and the platform with it: why",
+        ),
+        EventKind(
+            "tls.refused",
+            Severity.WARNING,
+            About.PLATFORM,
+            "a handshake that failed: `listener` (`console`, `devices`, `mqtt`, `dtls`), `reason`",
+        ),
+    ),
+)
