@@ -119,7 +119,7 @@ class HoldView:
 
 
 @dataclass(frozen=True)
-class SessionView:
+class DeviceSessionView:
     """Whether a device may hold a session now, gate by gate, in the order they are asked.
 
     Attributes:
@@ -229,14 +229,14 @@ def get_presence(
 @router.get("/devices/{device_id}/session")
 def get_session(
     db: Db, device_id: str, _principal: Annotated[Principal, requires("device.read")]
-) -> SessionView:
+) -> DeviceSessionView:
     """Say whether a device may hold a session now, and what each gate found."""
     with db.read() as tx:
         asked = service.ask_gates(tx, device_id)
         holds = service.list_holds(tx, device_id)
     closed = next((one.refusal for one in asked if one.refusal is not None), None)
     ends = [one.closes_at for one in asked if one.closes_at is not None]
-    return SessionView(
+    return DeviceSessionView(
         device=device_id,
         may_connect=closed is None,
         code=None if closed is None else closed.code,
