@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from fleetward.features.updates.boot.pointer import BootPointer, Failure, Slot, Trial
 from fleetward.features.updates.boot.record import BootRecord, BootRefusal
 from fleetward.features.updates.boot.selection import Refusal
-from fleetward.features.updates.device import UpdateMachine
 from fleetward.features.updates.device import messages as m
+from fleetward.features.updates.device.machine import UpdateMachine
 from fleetward.features.updates.device.memory import (
     MAX_MEMORY_BYTES,
     Candidate,
