@@ -23,6 +23,7 @@ _LONGEST_PAUSE_S = 3600.0
 _FULL_PAUSE_S = 900.0
 _REBOOT_AGAIN_S = 60.0
 _PROGRESS_STEP = 5
+_MAX_TOLD_CHARS = 500
 
 
 class Phase(StrEnum):
@@ -162,7 +163,7 @@ class UpdateMachine:
                 return self._fail(event.reason, severity=None)
             case m.Trouble.DISK_FULL:
                 # Room may come back; until then the device needs what the download took.
-                commands = [m.Discard(), *self._fail(event.reason, severity="warning")]
+                commands = [m.Discard(), *self._fail(event.reason)]
                 self.wake_at_s = self._now_s + max(_FULL_PAUSE_S, self._settings.pause_s)
                 return commands
             case m.Trouble.MISMATCH:
@@ -182,7 +183,7 @@ class UpdateMachine:
         )
 
     def _on_write_failed(self, event: m.WriteFailed) -> list[m.Command]:
-        return self._fail(event.reason, severity="warning")
+        return self._fail(event.reason)
 
     def _on_switched(self, _event: m.Switched) -> list[m.Command]:
         candidate = self._memory.candidate
@@ -207,7 +208,6 @@ class UpdateMachine:
 
     def _on_confirmed(self, _event: m.Confirmed) -> list[m.Command]:
         self._floor = max(self._floor, self._boot.security_counter)
-        self._boot = msgspec.structs.replace(self._boot, is_trial=False)
         commands = self._forget_running_candidate()
         return [*commands, *self._rest(is_well=True)]
 
@@ -317,9 +317,10 @@ class UpdateMachine:
         self._error = reason
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures - 1, 20))
         self._go(Phase.IDLE, wake_in_s=min(pause_s, max(self._settings.pause_s, _FIRST_PAUSE_S)))
-        if severity is None or self._memory.told == reason:
+        told = reason[:_MAX_TOLD_CHARS]
+        if severity is None or self._memory.told == told:
             return []
-        self._remember(told=reason[:500])
+        self._remember(told=told)
         kind = "update.refused" if severity == "critical" else "update.failed"
         return [m.Tell(kind, severity, f"An update did not go on: {reason}", {"reason": reason})]
 
