@@ -92,7 +92,6 @@ class Tx:
     is_writing: bool = False
     outgoing: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _before_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
-    _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     def acting_as(self, actor: str) -> "Tx":
         """Return this transaction on behalf of whom its first statements proved to be asking."""
@@ -107,10 +106,6 @@ class Tx:
         if not self.is_writing:
             raise RuntimeError("transaction: expected one that writes, found one that reads")
         self._before_commit.append(act)
-
-    def after_commit(self, act: Callable[[], None]) -> None:
-        """Run `act` once, after this transaction has committed; never when it rolls back."""
-        self._after_commit.append(act)
 
 
 class Database:
@@ -149,8 +144,6 @@ class Database:
             yield tx
             for act in tx._before_commit:  # noqa: SLF001 - its owner
                 act()
-        for act in tx._after_commit:  # noqa: SLF001 - its owner
-            act()
         for listener in self._listeners if is_told else ():
             listener()
 
