@@ -7,14 +7,15 @@ Rules:
 - SQL is written only in a feature's `store` (and here, for what all features share).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fleetward.base.clock import Clock
 from fleetward.base.errors import ConfigError, CorruptDataError, InvalidInputError, UnavailableError
@@ -31,6 +32,25 @@ _RETRY_AFTER_S = 5
 def is_among(column: sa.ColumnElement[str], ids: IdQuery) -> sa.ColumnElement[bool]:
     """Return whether a column names one of `ids`: looked up row by row, for queries that leave few rows."""
     return ids.where(ids.selected_columns[0] == column).exists()
+
+
+def insert_new(tx: "Tx", table: sa.Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless its key is taken; return whether it was inserted."""
+    statement = _insert(tx, table).values(**values).on_conflict_do_nothing()
+    # SQLAlchemy keeps the count of an INSERT only when asked to.
+    return tx.conn.execute(statement.execution_options(preserve_rowcount=True)).rowcount == 1
+
+
+def upsert(tx: "Tx", table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Insert a row or bring the one with this key to these values. `key` is a unique index's."""
+    statement = _insert(tx, table).values(**key, **values)
+    tx.conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+
+
+def _insert(tx: "Tx", table: sa.Table) -> sqlite.Insert:
+    # What they take after the INSERT is written alike in both.
+    insert = sqlite.insert if tx.conn.dialect.name == "sqlite" else postgresql.insert
+    return cast("sqlite.Insert", insert(table))
 
 
 metadata = sa.MetaData(
