@@ -81,7 +81,7 @@ class RefusalRecorder:
         self._add(
             "session.refused",
             (refusal.device or request.address, refusal.code.value),
-            refusal.message,
+            refusal.finding,
             device=refusal.device,
             severity=Severity.CRITICAL if refusal.code in _CRITICAL else Severity.WARNING,
             reason=refusal.code.value,
@@ -121,6 +121,17 @@ class RefusalRecorder:
             severity=Severity.WARNING,
             topic=topic[:_MAX_DETAIL_CHARS],
             bytes=size,
+        )
+
+    def note_limit(self, device: str, limit: str) -> None:
+        """Record that a device sends more than it may."""
+        self._add(
+            "telemetry.limited",
+            (device, limit),
+            f"Device {device} is over its budget of {limit}: what it sends beyond is refused.",
+            device=device,
+            severity=Severity.WARNING,
+            limit=limit,
         )
 
     def note_dead_letter(self, consumer: str, device: str | None, subject: str, reason: str) -> None:
