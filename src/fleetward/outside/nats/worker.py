@@ -58,7 +58,7 @@ class Worker:
         self.sessions = LiveSessions(
             shared.platform, system, shared.admission, shared.clock, on_kick=_log_kick
         )
-        self._downlink = Downlink(shared.db, shared.threads, shared.platform, self.sessions.devices)
+        self._downlink = Downlink(shared.db, shared.threads, shared.platform, self.sessions)
         self._presence = PresenceRecorder(
             db=shared.db,
             threads=shared.threads,
