@@ -83,23 +83,6 @@ def test_each_gets_its_own_result(db: Database) -> None:
     assert sorted(told(db)) == [f"word {number}" for number in range(10)]
 
 
-class PanickedError(BaseException):
-    """As pyo3 raises it, of cryptography and Cedar: no Exception."""
-
-
-def test_one_that_panics_is_told_so_and_nobody_else_is_told_of_what_was_undone(db: Database) -> None:
-    def panic(tx: Tx) -> str:
-        emit(tx, "test.said", "never")
-        raise PanickedError
-
-    crowd = Crowd(db)
-    before, bad, after = crowd.write(say("before")), crowd.write(panic), crowd.write(say("after"))
-    crowd.go(before, bad, after)
-    assert isinstance(bad.exception(), PanickedError)
-    assert [one.result() for one in (before, after)] == ["before", "after"]
-    assert sorted(told(db)) == ["after", "before"]
-
-
 def test_those_who_wait_share_one_commit(sqlite: Database) -> None:
     commits = count_commits(sqlite)
     crowd = Crowd(sqlite)

@@ -203,7 +203,7 @@ class Database:
                 job.value = job.context.run(job.work, tx)
                 for act in tx._before_commit:  # noqa: SLF001 - its owner
                     act()
-        except BaseException as error:  # its caller alone is to have it, whatever it is
+        except Exception as error:
             job.error = error
             driver: Any = conn.connection.driver_connection
             if not driver.in_transaction:  # a full or failing disk undoes all at once, savepoints with it

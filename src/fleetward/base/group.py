@@ -35,7 +35,7 @@ class Job(Generic[T]):
     woken: threading.Event = field(default_factory=threading.Event)
     is_done: bool = False
     value: T | None = None
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 class GroupWriter:
@@ -92,7 +92,7 @@ class GroupWriter:
             with self._open_group() as run_one:
                 for job in group:
                     run_one(job)
-        except BaseException as error:  # noqa: BLE001 - it reaches each caller; a panic of pyo3 is no Exception
+        except Exception as error:  # noqa: BLE001 - it reaches each caller
             for job in group:
                 job.error = job.error or error
         except BaseException:  # ours alone to leave by; the others must not take it for a commit
