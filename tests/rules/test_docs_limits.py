@@ -9,8 +9,9 @@ import pytest
 
 from fleetward.base import agent_config, sse, web
 from fleetward.base.config import Nats, Ports, ServerConfig
-from fleetward.base.throttle import RefusalThrottle
-from fleetward.features.access.model import breakglass, identity, passwords, reviews, throttle, tokens
+from fleetward.base.limiting.failures import FailureLimit
+from fleetward.base.limiting.repeats import Repeats
+from fleetward.features.access.model import breakglass, identity, passwords, reviews, sign_in_limits, tokens
 from fleetward.features.access.service import factors, identifying, oidc, passkeys, signing_up
 from fleetward.features.access.settings import Access, Oidc
 from fleetward.features.attestation import store as attestation
@@ -20,7 +21,6 @@ from fleetward.features.audit.door import feature as audit_door
 from fleetward.features.devices.model import DEFAULT_CERT_LIFETIME
 from fleetward.features.enrollment import model as enrollment
 from fleetward.features.enrollment.device.state import RENEWAL_SHARE
-from fleetward.features.enrollment.throttle import FailureLimit
 from fleetward.features.events.settings import Events
 from fleetward.features.media.model import TICKET_LIFETIME
 from fleetward.features.media.settings import Media
@@ -97,8 +97,8 @@ def _mib(size: float) -> str:
 
 _checkpoint = next(one for one in audit_door.timers if one.name == "audit-checkpoint")
 _default = Budgets()
-_refusals_apart_s = RefusalThrottle()._interval_s
-_failures = FailureLimit()
+_refusals_apart_s = Repeats()._interval_s
+_failures = FailureLimit("x")
 
 CLAIMS: dict[str, list[str]] = {
     "reference/topics.md": [
@@ -153,7 +153,7 @@ CLAIMS: dict[str, list[str]] = {
     ],
     "reference/agent-config.md": [
         f"every {agent_identity._CLAIM_LOOK_S:g} s while one is wanted",
-        f"| `keys.tcti` | `{agent_config.TpmKeys('x').tcti}` |",
+        f"| `keys.tcti` | `{agent_config.TpmKeys(Path()).tcti}` |",
         f"| `spool.max_bytes` | {agent_config.SpoolLimits().max_bytes} |",
         f"at least {agent_config.MIN_SPOOL_BYTES}",
         f"ends with {supervise.EXIT_REBOOT}, for the boot stage",
@@ -221,7 +221,7 @@ CLAIMS: dict[str, list[str]] = {
         f"acts as you for {_word(tokens.CLI_LIFETIME.seconds / 3600)} hours",
         f"for at most {_d(tokens.MAX_LIFETIME)} days",
         f"Fifteen characters, or fewer that are hard to guess (zxcvbn score {passwords.MIN_SCORE})",
-        f"after {_min(throttle.ACCOUNT.longest)} minutes at most",
+        f"after {_min(sign_in_limits.ACCOUNT.longest)} minutes at most",
     ],
     "how-to/install.md": [f"choose one of {initialise.MIN_PASSPHRASE_CHARS} characters and more"],
     "how-to/reviews.md": [f"not used for {_d(reviews.UNUSED_AFTER)} days"],
@@ -246,8 +246,8 @@ CLAIMS: dict[str, list[str]] = {
     "threat-model/access.md": [
         f"once, {_min(signing_up.SETUP_LIFETIME)} minutes, void once an operator exists",
         f"a challenge lives {_word(passkeys.CHALLENGE_LIFETIME.seconds / 60)} minutes and answers once",
-        (f"from an account's fifth failure, and an address's {throttle.ADDRESS.free + 1}st, the wait doubles "
-        f"up to {_min(throttle.ACCOUNT.longest)} minutes"),
+        (f"from an account's fifth failure, and an address's {sign_in_limits.ADDRESS.free + 1}st, the "
+        f"wait doubles up to {_min(sign_in_limits.ACCOUNT.longest)} minutes"),
         f"{_d(tokens.MAX_LIFETIME)} days at most",
         f"asks again every {_word(sse.READMIT_EVERY_S)} seconds",
         f"ends after {_min(breakglass.LASTS)} minutes",
@@ -265,7 +265,7 @@ def test_what_a_page_says_of_limits_is_so(page: str) -> None:
 def test_numbers_that_the_pages_write_as_words() -> None:
     """Whoever changes one of these finds the sentence that says it by the test above, or here."""
     assert passwords.MIN_LENGTH == 15, "how-to/first-run.md: fifteen characters"
-    assert throttle.ACCOUNT.free == 4, "threat-model/access.md: from the fifth failure"
+    assert sign_in_limits.ACCOUNT.free == 4, "threat-model/access.md: from the fifth failure"
     assert session._LONGEST_PAUSE_S == 30, "tutorials/camera.md: back within half a minute"
     assert worker._REBUILD_EVERY_S == 3600, "explanation/session.md: hourly"
     assert RENEWAL_SHARE == 0.5, "reference/http-devices.md: at half of the lifetime"

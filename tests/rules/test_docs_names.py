@@ -44,7 +44,8 @@ def _wrong(line: str) -> str:
     """Return what is wrong with a command line, "" for nothing. Values are not judged."""
     words = shlex.split(line.replace("…", "X"), comments=True)
     ends = next((place for place, word in enumerate(words) if word in {"|", ">", "&"}), len(words))
-    command, context, rest = cli, click.Context(cli, info_name="fleetward"), words[:ends]
+    command: click.Command = cli
+    context, rest = click.Context(cli, info_name="fleetward"), words[:ends]
     while isinstance(command, click.Group):
         parser = command.make_parser(context)
         parser.allow_interspersed_args = False
