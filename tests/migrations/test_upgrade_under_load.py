@@ -19,6 +19,7 @@ from fleetward.base.db import Database
 from fleetward.base.errors import UnavailableError
 from fleetward.migrations import beside
 from fleetward.migrations.runner import alembic_config, migrate
+from support.broker import wait_for
 from support.clock import ManualClock
 
 # What the release before (commit 7b9f55b) left: its whole data folder, and the newest step it knew.
@@ -200,17 +201,16 @@ def test_writers_go_on_while_an_index_waits_to_be_built(old: Database, old_rows:
     upgrading = threading.Thread(target=migrate, args=(old,))
     writer.start()
     upgrading.start()
-    while is_valid(old) is None:  # begun, and waiting for the slow writer
-        time.sleep(0.01)
-    for _ in range(20):
-        writer.wait_for_another()
-    is_waiting = is_valid(old) is False
-    holder.rollback()
-    holder.close()
-    upgrading.join()
-    writer.wait_for_another()
-    writer.is_done.set()
-    writer.join()
+    try:
+        wait_for(lambda: is_valid(old) is not None)  # begun, and waiting for the slow writer
+        for _ in range(20):
+            writer.wait_for_another()
+        is_waiting = is_valid(old) is False
+    finally:
+        holder.close()
+        upgrading.join()
+        writer.is_done.set()
+        writer.join()
     assert is_waiting
     assert is_valid(old) is True
     assert writer.failed == []
