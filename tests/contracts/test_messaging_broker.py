@@ -215,6 +215,36 @@ def test_a_broker_that_says_much_until_its_end_is_ended(rig: Rig, tmp_path: Path
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_log_that_cannot_be_written_stops_no_broker(rig: Rig) -> None:
+    """Nobody may leave its pipe unread: a broker that cannot say what it does stands still."""
+    rig.broker.log_file.symlink_to("/dev/full")
+    rig.start()
+    device = rig.enroll("cam-1")
+    assert rig.publish(device, "d/cam-1/t/x", "1").returncode == 0
+    assert rig.publish(device, "d/other-1/t/x", "1").returncode == 0
+    rig.wait_for_event("publish.refused", "cam-1")
+
+
+def test_a_program_that_is_gone_for_a_while_is_started_when_it_is_back(rig: Rig, tmp_path: Path) -> None:
+    program = tmp_path / "nats-server"
+    program.symlink_to(find_program())
+    died: list[int] = []
+    child = NatsServerChild(
+        rig.broker, rig.keys, on_line=lambda _line: None, on_restart=died.append, program=str(program)
+    )
+    rig.loop.run(child.start())
+    first = child.pid
+    assert first is not None
+    program.unlink()
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: died)
+    with pytest.raises(AssertionError):
+        wait_for(lambda: child.pid != first, timeout_s=2)
+    program.symlink_to(find_program())
+    wait_for(lambda: child.pid != first)
+    rig.loop.run(child.stop())
+
+
 def test_a_broker_that_outlived_its_parent_is_ended_first(rig: Rig) -> None:
     rig.broker.folder.mkdir()
     rig.broker.config_file.write_text(render_config(rig.broker, rig.keys))
