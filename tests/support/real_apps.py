@@ -41,7 +41,7 @@ class RealApps:
         behind = nats or _OutOfReach()
         origins = frozenset({self.rooms.addresses.console})
         media = MediaContext(self.rooms.db, cast("Any", behind), origins, timedelta(minutes=10))
-        messaging = MessagingContext(telemetry=behind, watcher=behind, presence=behind)
+        messaging = MessagingContext(telemetry=behind, watcher=behind, presence=behind, dead_letters=behind)
         self.console: FastAPI = build_console_app(self.rooms, messaging, media, lambda _: None)
         self.devices: FastAPI = build_devices_app(self.rooms, media)
         self.authorization = {"Authorization": f"Bearer {read_admin_token(data.admin_token)}"}
