@@ -50,7 +50,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
 @pytest.fixture(scope="module")
 def app(rooms: Rooms) -> FastAPI:
     media = media_context(rooms, NOT_BUILT)
-    return build_console_app(rooms, messaging_context(NOT_BUILT), media, lambda _authorities: None)
+    return build_console_app(rooms, messaging_context(NOT_BUILT, NOT_BUILT), media, lambda _authorities: None)
 
 
 def test_every_route_is_listed_with_its_permission(app: FastAPI) -> None:

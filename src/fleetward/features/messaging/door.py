@@ -3,13 +3,13 @@
 from fleetward.base.events import Severity
 from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.messaging import coap, http, service
+from fleetward.features.messaging import coap, dead_letters, http, service
 from fleetward.features.messaging.http import MessagingContext
 
 feature = Feature(
     name="messaging",
     context=MessagingContext,
-    routes=(Routes(http.router, Port.API),),
+    routes=(Routes(http.router, Port.API), Routes(dead_letters.router, Port.API)),
     coap=coap.RESOURCES,
     events=(
         EventKind(
@@ -69,6 +69,8 @@ feature = Feature(
     permissions=(
         Permission("command.read", Reach.DEVICES, "see commands and their results"),
         Permission("command.run", Reach.DEVICES, "have a device do something"),
+        Permission("deadletter.read", Reach.FLEET, "see messages that could not be handled"),
+        Permission("deadletter.manage", Reach.FLEET, "play them again, or delete them"),
         Permission("shadow.read", Reach.DEVICES, "see what is desired and reported"),
         Permission("shadow.write", Reach.DEVICES, "change what is desired"),
         Permission("telemetry.read", Reach.DEVICES, "see what devices send"),

@@ -17,7 +17,7 @@ from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import CommandRecord, CommandState, Presence, Shadow
-from fleetward.features.messaging.ports import PresenceBook, TelemetryLog, Watcher
+from fleetward.features.messaging.ports import DeadLetters, PresenceBook, TelemetryLog, Watcher
 from fleetward.wire.command import MAX_TIMEOUT_S
 from fleetward.wire.shadow import shadow_delta
 
@@ -32,6 +32,7 @@ class MessagingContext:
     telemetry: TelemetryLog
     watcher: Watcher
     presence: PresenceBook
+    dead_letters: DeadLetters
 
 
 @dataclass(frozen=True)

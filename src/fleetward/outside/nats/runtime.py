@@ -19,6 +19,7 @@ from fleetward.outside.nats.callout import CalloutResponder
 from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.connection import NatsAddress, connect, retry
 from fleetward.outside.nats.credentials import NatsKeys
+from fleetward.outside.nats.dead_letter_book import DeadLetterBook
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.outbox import OutboxPublisher
 from fleetward.outside.nats.presence import PresenceMirror
@@ -66,12 +67,14 @@ class Messaging:
 
     Attributes:
         archive: implements `TelemetryLog`, `Watcher` and `PresenceBook`.
+        dead_letters: implements `DeadLetters`.
         shared: connections and mirrors, for other rooms that speak NATS.
         callout, worker: None where the process has not that role.
     """
 
     shared: Shared
     archive: Archive
+    dead_letters: DeadLetterBook
     callout: CalloutResponder | None
     worker: Worker | None
     child: NatsServerChild | None
@@ -127,7 +130,8 @@ async def start_messaging(
         for name, run in tasks.items():
             _keep_running(stack, name, run)
         archive = Archive(shared.platform, shared.js, shared.presence, clock)
-        return Messaging(shared, archive, callout, worker, child, stack.pop_all())
+        book = DeadLetterBook(shared.platform, shared.js)
+        return Messaging(shared, archive, book, callout, worker, child, stack.pop_all())
 
 
 async def _start_broker(

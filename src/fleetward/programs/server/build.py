@@ -40,6 +40,7 @@ from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
 from fleetward.features.media.settings import Media
 from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.messaging.ports import DeadLetters
 from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
 from fleetward.features.pki.authority.ceremony import load_ca, load_root, load_time_signer
@@ -187,9 +188,9 @@ def build_devices_app(rooms: Rooms, media: MediaContext) -> FastAPI:
     return app
 
 
-def messaging_context(archive: Archive) -> MessagingContext:
+def messaging_context(archive: Archive, dead_letters: DeadLetters) -> MessagingContext:
     """Return what messaging's routes read from NATS."""
-    return MessagingContext(telemetry=archive, watcher=archive, presence=archive)
+    return MessagingContext(archive, archive, archive, dead_letters)
 
 
 def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
