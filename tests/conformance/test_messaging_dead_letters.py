@@ -6,15 +6,12 @@ The database refuses the rows of one device by a constraint of its own: as real 
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 import sqlalchemy as sa
-from nats.js.api import StreamInfo
 
+from fleetward.base.errors import NotFoundError
 from fleetward.features.messaging import service
 from fleetward.features.messaging.ports import DeadLetter
-from fleetward.outside.nats.dead_letters import parse_letter, replay_subject
-from fleetward.outside.nats.streams import DEAD_LETTERS
 from support.broker import Rig, wait_for
 from support.postgres import database_url
 from support.raw_mqtt import RawDevice
@@ -54,17 +51,7 @@ def accept_it(rig: Rig) -> None:
 
 
 def letters(rig: Rig) -> list[DeadLetter]:
-    js = rig.messaging.shared.js
-
-    async def read() -> list[DeadLetter]:
-        info: StreamInfo = await js.stream_info(DEAD_LETTERS)
-        found = []
-        for number in range(max(info.state.first_seq, 1), info.state.last_seq + 1):
-            raw = await js.get_msg(DEAD_LETTERS, number)
-            found.append(parse_letter(number, raw.data or b""))
-        return found if info.state.messages else []
-
-    return rig.loop.run(read())
+    return rig.messaging.dead_letters.list_dead_letters(1000)
 
 
 def report(state: str, version: int = 1) -> bytes:
@@ -89,13 +76,16 @@ def test_a_message_that_cannot_be_handled_is_set_aside_and_can_be_played_again(r
     assert (letter.device, letter.payload, letter.failures) == ("bad-1", report(_REFUSED), 3)
     assert letter.subject == "$MQTT.msgs.d.bad-1.shadow.reported"
     assert "IntegrityError" in letter.reason
-    assert play(rig, letter.number)["handled"] is False
-    assert len(letters(rig)) == 1
+    assert rig.messaging.dead_letters.get_dead_letter(letter.number) == letter
+    assert not play(rig, letter)
+    assert letters(rig) == [letter]
     accept_it(rig)
-    assert play(rig, letter.number)["handled"] is True
+    assert play(rig, letter)
     assert reported(rig, "bad-1") == {"firmware": {"version": _REFUSED}}
     assert letters(rig) == []
-    assert play(rig, letter.number)["handled"] is False
+    assert not play(rig, letter)
+    with pytest.raises(NotFoundError):
+        rig.messaging.dead_letters.get_dead_letter(letter.number)
 
 
 def reported(rig: Rig, device: str) -> dict[str, object]:
@@ -103,11 +93,5 @@ def reported(rig: Rig, device: str) -> dict[str, object]:
         return service.get_shadow(tx, device).reported
 
 
-def play(rig: Rig, number: int) -> dict[str, object]:
-    async def ask() -> bytes:
-        client = rig.messaging.shared.platform.client
-        answer = await client.request(replay_subject("ingest"), str(number).encode(), timeout=10)
-        return bytes(answer.data)
-
-    found: dict[str, object] = msgspec.json.decode(rig.loop.run(ask()))
-    return found
+def play(rig: Rig, letter: DeadLetter) -> bool:
+    return rig.messaging.dead_letters.replay_dead_letter(letter).handled
