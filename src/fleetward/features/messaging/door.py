@@ -24,6 +24,8 @@ feature = Feature(
             "why; critical: another's name, a revoked certificate",
             or_severities=frozenset({Severity.CRITICAL}),
         ),
+        EventKind("hold.set", Severity.WARNING, About.DEVICE, "a room holds it back from sessions: what for"),
+        EventKind("hold.lifted", Severity.NOTICE, About.DEVICE, "that room holds it no longer"),
         EventKind("session.conflicted", Severity.CRITICAL, About.DEVICE, "one certificate, two clients"),
         EventKind(
             "publish.refused",

@@ -15,6 +15,7 @@ from fleetward.features.messaging.model import (
     OPEN_STATES,
     CommandRecord,
     CommandState,
+    Hold,
     Shadow,
 )
 from fleetward.wire.command import CommandResult
@@ -49,6 +50,20 @@ commands = sa.Table(
     sa.Index("ix_commands_device", "device", "id"),
     sa.Index("ix_commands_state", "state", "send_at"),
 )
+holds = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("device", sa.String(64), sa.ForeignKey("devices.id"), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("reason", sa.String(200), nullable=False),
+    sa.Column("since", Timestamp, nullable=False),
+    sa.Index("ix_holds_name_device", "name", "device"),
+)
+_HOLDS = (
+    holds.select()
+    .where(holds.c.device.in_(sa.bindparam("of", expanding=True)))
+    .order_by(holds.c.device, holds.c.name)
+)
 # Log lines that became events, so that a repeat does not become a second one.
 told = sa.Table(
     "told_lines",
@@ -58,6 +73,19 @@ told = sa.Table(
     sa.Column("at", Timestamp, nullable=False, index=True),
 )
 _OPEN = tuple(state.value for state in OPEN_STATES)
+_OPEN_OF = (
+    commands.select()
+    .where(commands.c.device.in_(sa.bindparam("of", expanding=True)), commands.c.state.in_(_OPEN))
+    .order_by(commands.c.id)
+)
+_WAITING_SHADOWS = (
+    shadows.select()
+    .where(
+        shadows.c.device.in_(sa.bindparam("of", expanding=True)),
+        shadows.c.acknowledged_version < shadows.c.desired_version,
+    )
+    .order_by(shadows.c.device)
+)
 _LAST_EVENT_ID = sa.select(sa.func.coalesce(sa.func.max(events_table.c.id), 0))
 
 
@@ -66,20 +94,41 @@ def last_event_id(tx: Tx) -> int:
     return int(tx.conn.execute(_LAST_EVENT_ID).scalar_one())
 
 
+def list_holds(tx: Tx, devices: Collection[str]) -> dict[str, tuple[Hold, ...]]:
+    """Return the holds of those of these devices that are held, by name."""
+    found: dict[str, tuple[Hold, ...]] = {}
+    for row in tx.conn.execute(_HOLDS, {"of": list(devices)}):
+        found[row.device] = (*found.get(row.device, ()), Hold(row.name, row.reason, row.since))
+    return found
+
+
+def list_held(tx: Tx, name: str, *, after: str, limit: int) -> list[str]:
+    query = sa.select(holds.c.device).where(holds.c.name == name, holds.c.device > after)
+    return list(tx.conn.execute(query.order_by(holds.c.device).limit(limit)).scalars())
+
+
+def put_hold(tx: Tx, device: str, hold: Hold, *, is_new: bool) -> None:
+    if is_new:
+        values = {"device": device, "name": hold.name, "reason": hold.reason, "since": hold.since}
+        tx.conn.execute(holds.insert().values(values))
+    else:
+        which = holds.update().where(holds.c.device == device, holds.c.name == hold.name)
+        tx.conn.execute(which.values(reason=hold.reason))
+
+
+def delete_hold(tx: Tx, device: str, name: str) -> bool:
+    result = tx.conn.execute(holds.delete().where(holds.c.device == device, holds.c.name == name))
+    return result.rowcount == 1
+
+
 def find_shadow(tx: Tx, device: str) -> Shadow | None:
     row = tx.conn.execute(shadows.select().where(shadows.c.device == device)).one_or_none()
-    if row is None:
-        return None
-    return Shadow(
-        device=row.device,
-        desired=json.loads(row.desired),
-        desired_version=row.desired_version,
-        desired_at=row.desired_at,
-        reported=json.loads(row.reported),
-        reported_version=row.reported_version,
-        reported_at=row.reported_at,
-        acknowledged_version=row.acknowledged_version,
-    )
+    return None if row is None else _as_shadow(row)
+
+
+def list_waiting_shadows(tx: Tx, devices: Collection[str]) -> list[Shadow]:
+    """Return the shadows of those of these devices that have not acted on what is desired, by device."""
+    return [_as_shadow(row) for row in tx.conn.execute(_WAITING_SHADOWS, {"of": list(devices)})]
 
 
 def insert_shadow(tx: Tx, shadow: Shadow) -> None:
@@ -155,14 +204,9 @@ def list_full_queues(tx: Tx, full: int) -> list[str]:
     return list(tx.conn.execute(query).scalars())
 
 
-def list_open(tx: Tx, device: str) -> list[CommandRecord]:
-    """Return the device's commands without result, oldest first."""
-    query = (
-        commands.select()
-        .where(commands.c.device == device, commands.c.state.in_(_OPEN))
-        .order_by(commands.c.id)
-    )
-    return [_as_command(row) for row in tx.conn.execute(query)]
+def list_open(tx: Tx, devices: Collection[str]) -> list[CommandRecord]:
+    """Return these devices' commands without result, oldest first."""
+    return [_as_command(row) for row in tx.conn.execute(_OPEN_OF, {"of": list(devices)})]
 
 
 def list_due(tx: Tx, *, limit: int) -> list[CommandRecord]:
@@ -236,6 +280,19 @@ def _shadow_values(shadow: Shadow) -> dict[str, Any]:
         "reported_at": shadow.reported_at,
         "acknowledged_version": shadow.acknowledged_version,
     }
+
+
+def _as_shadow(row: sa.Row[Any]) -> Shadow:
+    return Shadow(
+        device=row.device,
+        desired=json.loads(row.desired),
+        desired_version=row.desired_version,
+        desired_at=row.desired_at,
+        reported=json.loads(row.reported),
+        reported_version=row.reported_version,
+        reported_at=row.reported_at,
+        acknowledged_version=row.acknowledged_version,
+    )
 
 
 def _as_command(row: sa.Row[Any]) -> CommandRecord:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,7 +19,13 @@ from nats.aio.msg import Msg
 from fleetward.base.clock import Clock, parse_time
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
-from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, refusal_of
+from fleetward.features.messaging.model import (
+    AdmissionRecord,
+    Refusal,
+    RefusalCode,
+    SessionCertificate,
+    find_refusal,
+)
 from fleetward.outside.nats.callout import SESSION_GRANTED, SessionGranted
 from fleetward.outside.nats.config import FLEET_ACCOUNT
 from fleetward.outside.nats.connection import NatsConnection, retry
@@ -36,6 +43,7 @@ _SCAN_OTHERS_S = 0.2  # servers of one cluster answer together
 _KICK_TIMEOUT_S = 1.0
 _KICK_ATTEMPTS = 3
 _MAX_SERIALS = 200_000
+_READ_TWICE = 2048  # advisories: by the map of sessions, and by the recorder of presence
 _NO_SUCH_CONNECTION = b"no such client"
 
 
@@ -110,9 +118,11 @@ class _ConnectionAnswer(msgspec.Struct, frozen=True):
 
 
 _decode_advisory = msgspec.json.Decoder(_Advisory).decode
+_decode_granted = msgspec.json.Decoder(SessionGranted).decode
 _decode_page = msgspec.json.Decoder(_ConnectionAnswer).decode
 
 
+@lru_cache(_READ_TWICE)
 def parse_advisory(content: bytes) -> LiveSession | Ended | None:
     """Return what an advisory says of a device's connection, None for anybody else's.
 
@@ -171,12 +181,17 @@ class LiveSessions:
     def all(self) -> list[LiveSession]:
         return list(self._by_key.values())
 
-    def devices(self) -> list[str]:
-        return list(self._by_device)
+    def __contains__(self, device: object) -> bool:
+        return device in self._by_device
 
     def serial_of(self, key: str) -> str:
         """Return the certificate a connection was granted on, "" when that was before our time."""
         return self._serials.get(key, "")
+
+    def certificate_of(self, session: LiveSession) -> SessionCertificate | None:
+        """Return the certificate a session was granted on; None when that was before our time."""
+        serial = self.serial_of(session.key)
+        return SessionCertificate(session.device, serial) if serial else None
 
     def identify(self, serials: dict[str, str]) -> None:
         """Learn the serials of certificates that so far are known by their fingerprints alone."""
@@ -209,7 +224,7 @@ class LiveSessions:
         """End what may not go on of a device's sessions."""
         record = self._mirror.find(device)
         for session in self.of_device(device):
-            refusal = refusal_of(record, self.serial_of(session.key), self._clock.now())
+            refusal = find_refusal(record, self.certificate_of(session), self._clock.now())
             if refusal is not None:
                 self._end(session, refusal)
 
@@ -229,7 +244,7 @@ class LiveSessions:
 
     async def _on_granted(self, message: Msg) -> None:
         try:
-            granted = msgspec.json.decode(message.data, type=SessionGranted)
+            granted = _decode_granted(message.data)
         except msgspec.MsgspecError as error:
             log.warning("grant_unreadable", reason=str(error))
             return
