@@ -16,8 +16,9 @@ from fleetward.base.errors import ForbiddenError
 from fleetward.base.web import Edge, Principal, add_error_handlers
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, Model
-from fleetward.features.messaging import dead_letters, service
-from fleetward.features.messaging.http import MessagingContext, router, watch
+from fleetward.features.messaging import service
+from fleetward.features.messaging.http import MessagingContext, router
+from fleetward.features.messaging.http.devices import watch
 from fleetward.features.messaging.model import GATES, Presence
 from fleetward.features.messaging.ports import WatchItem
 from fleetward.wire.telemetry import Record
@@ -62,7 +63,6 @@ def make_app(db: Database, archive: Any) -> FastAPI:
         archive, archive, archive, KeptDeadLetters(make_letter(1), make_letter(2))
     )
     app.include_router(router, prefix="/api/v1")
-    app.include_router(dead_letters.router, prefix="/api/v1")
     return app
 
 

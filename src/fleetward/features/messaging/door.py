@@ -3,13 +3,13 @@
 from fleetward.base.events import Severity
 from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.messaging import coap, dead_letters, http, service
+from fleetward.features.messaging import coap, http, service
 from fleetward.features.messaging.http import MessagingContext
 
 feature = Feature(
     name="messaging",
     context=MessagingContext,
-    routes=(Routes(http.router, Port.API), Routes(dead_letters.router, Port.API)),
+    routes=(Routes(http.router, Port.API),),
     coap=coap.RESOURCES,
     events=(
         EventKind(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.audit import service as audit
-from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.messaging.http.context import MessagingContext
 from fleetward.features.messaging.ports import DeadLetter, DeadLetters
 
 router = APIRouter(tags=["messaging"])
