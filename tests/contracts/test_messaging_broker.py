@@ -23,13 +23,14 @@ from fleetward.features.devices.model import DeviceState
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import AdmissionRecord
 from fleetward.outside.nats.callout import CalloutResponder
-from fleetward.outside.nats.config import BrokerSettings, render_config
+from fleetward.outside.nats.config import MAX_PAYLOAD_BYTES, BrokerSettings, render_config
 from fleetward.outside.nats.connection import connect
 from fleetward.outside.nats.credentials import ensure_nats_keys
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.server import NatsServerChild, find_program
 from fleetward.outside.nats.streams import mqtt_streams
 from fleetward.wire.nats_jwt import AccountSigner, AuthorizationRequest
+from fleetward.wire.telemetry import MAX_READING_BYTES
 from support.broker import Rig, Subscriber, wait_for
 
 _SILENCE_S = 45.0
@@ -100,6 +101,21 @@ def test_devices_together_hold_more_subscriptions_than_its_own_limit(rig: Rig) -
             subscriber = stack.enter_context(rig.subscriber(rig.enroll(device), *topics))
             [codes] = wait_for(partial(subscribed_lines, subscriber))
             assert codes.count("128") == refused
+
+
+def test_a_message_over_its_limit_is_acknowledged_and_told_and_one_over_the_brokers_ends_the_connection(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """No answer of a callout can bound a message (nats-server reads no limit of it): the intake does."""
+    rig.start()
+    device = rig.enroll("verbose-1")
+    large = tmp_path / "large"
+    command = rig.mosquitto("mosquitto_pub", device, "-q", "1", "-t", "d/verbose-1/t/n", "-f", str(large))
+    large.write_bytes(b"x" * (MAX_READING_BYTES + 1))
+    assert subprocess.run(command, check=False, timeout=30).returncode == 0
+    assert str(MAX_READING_BYTES) in rig.wait_for_event("telemetry.refused", "verbose-1").message
+    large.write_bytes(b"x" * (MAX_PAYLOAD_BYTES + 1))
+    assert subprocess.run(command, check=False, timeout=30).returncode != 0
 
 
 def subscribed_lines(subscriber: Subscriber) -> list[str]:
