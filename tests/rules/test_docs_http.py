@@ -16,7 +16,6 @@ from fleetward.base.layout import DataFolder
 from fleetward.base.web import _Requires
 from fleetward.features.access.http.asking import SignedIn
 from fleetward.features.devices.model import DeviceState
-from fleetward.features.messaging.intake.tell import TOLD_KINDS
 from fleetward.features.messaging.model import CommandState
 from fleetward.outside.nats import refusals
 from fleetward.programs.server.build import (
@@ -94,7 +93,7 @@ def test_every_kind_of_event_stands_in_a_door() -> None:
         | {f"command.{state}" for state in CommandState} - {"command.sent"}
     )
     recorder = Path(refusals.__file__).read_text()
-    kinds |= TOLD_KINDS | set(re.findall(r'"([a-z]+\.(?:refused|conflicted|added|limited))"', recorder))
+    kinds |= set(re.findall(r'"([a-z]+\.(?:refused|conflicted|added|limited))"', recorder))
     assert kinds <= set(EVENT_KINDS)
 
 

@@ -12,7 +12,6 @@ from cryptography import x509
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.events import Severity, emit
-from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
 from fleetward.outside.nats.archive import Archive
 from fleetward.outside.nats.callout import CalloutResponder
@@ -27,7 +26,7 @@ from fleetward.outside.nats.refusals import RefusalRecorder
 from fleetward.outside.nats.server import NatsServerChild
 from fleetward.outside.nats.server_log import may_tell_refusal
 from fleetward.outside.nats.streams import ADMISSION_BUCKET, Retention, ensure_streams
-from fleetward.outside.nats.worker import Shared, Worker
+from fleetward.outside.nats.worker import Parts, Shared, Worker
 from fleetward.wire.nats_jwt import AccountSigner
 
 log = get_logger("messaging")
@@ -50,7 +49,7 @@ class MessagingSettings:
         broker: the nats-server to run as our child; None when `address` is an outside cluster.
         roles: of `ROLES`; what this process does.
         replicas: copies of each stream.
-        hears: what the worker has features hear.
+        parts: what features bring into the worker.
     """
 
     address: NatsAddress
@@ -58,7 +57,7 @@ class MessagingSettings:
     roles: frozenset[str] = ROLES
     replicas: int = 1
     retention: Retention = field(default_factory=Retention)
-    hears: tuple[Hears, ...] = ()
+    parts: Parts = field(default_factory=Parts)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ async def start_messaging(
         if "worker" in settings.roles:
             system = await connect(settings.address, seed=keys.system, name="system")
             stack.push_async_callback(system.close)
-            worker = Worker(shared, system, settings.hears)
+            worker = Worker(shared, system, settings.parts)
         await _prepare_streams(settings, shared, worker)
         await shared.admission.start()
         await shared.presence.start()

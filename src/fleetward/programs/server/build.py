@@ -1,6 +1,6 @@
 """Wires a platform from its settings: contexts of the features, applications of the two HTTPS ports."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ from fleetward.features.updates.context import UpdatesContext, load_updates_cont
 from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
+from fleetward.outside.nats.worker import Parts
 from fleetward.programs.server.access import build_access
 from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.doors import DOORS, permissions_of, routes_at
@@ -151,6 +152,16 @@ def build_rooms(
         updates=load_updates_context(path, open_blobs(blobs_url(folder, config))),
         access=build_access(folder, config, addresses.console, clock, permissions_of(doors)),
         doors=doors,
+    )
+
+
+def parts_of(doors: Iterable[Feature]) -> Parts:
+    """Return what the doors bring into the worker that takes in what devices send."""
+    doors = tuple(doors)
+    return Parts(
+        hears=tuple(one for door in doors for one in door.hears),
+        stages=tuple(one for door in doors for one in door.stages),
+        told_kinds=frozenset(one.name for door in doors for one in door.events if one.may_device_say),
     )
 
 
