@@ -133,7 +133,7 @@ def _make_ours(db: Database) -> FastAPI:
     nobody: Any = _Nobody()
     app.state.edge = Edge(db, _Everybody())
     app.state.events = Tail(db)
-    app.state.messaging = MessagingContext(nobody, nobody, nobody)
+    app.state.messaging = MessagingContext(nobody, nobody, nobody, nobody)
     for router in (
         devices_http.router,
         events_http.router,

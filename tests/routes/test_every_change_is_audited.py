@@ -40,6 +40,7 @@ from fleetward.programs.server.initialise import initialise
 from fleetward.wire.shipment import ShipmentRow, render_manifest
 from fleetward.wire.telemetry import Record
 from support.asgi import AsgiClient
+from support.dead_letters import KeptDeadLetters, make_letter
 from support.hierarchy import make_csr
 from support.tpm_vendor import Authority
 from support.updates import SBOM
@@ -227,6 +228,8 @@ ACCESS = {
     for method in route.methods or ()
 }
 CALLS: dict[tuple[str, str], Call] = {
+    ("POST", "/deadletters/{number}/replay"): lambda house: house.ask("POST", "/deadletters/1/replay"),
+    ("DELETE", "/deadletters/{number}"): lambda house: house.ask("DELETE", "/deadletters/2"),
     ("POST", "/models"): lambda house: house.ask("POST", "/models", {"id": "meter"}),
     ("POST", "/devices"): lambda house: house.ask("POST", "/devices", {"id": "new-1", "model": "cam"}),
     ("POST", "/devices/import"): import_devices,
@@ -272,7 +275,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     )
     rooms = build_rooms(folder, made.config, made.config.ports, clock)
     engine = NoMessages()
-    messaging = MessagingContext(engine, engine, engine)
+    messaging = MessagingContext(engine, engine, engine, KeptDeadLetters(make_letter(1), make_letter(2)))
     media = MediaContext(rooms.db, bus=None, origins=frozenset())  # type: ignore[arg-type]  # no view is played
     app = build_console_app(rooms, messaging, media, lambda _: None)
     app.state.edge = Edge(rooms.db, Everybody("alice"))

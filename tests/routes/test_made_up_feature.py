@@ -37,6 +37,7 @@ from fleetward.programs.server.doors import DOORS, settings_of
 from fleetward.programs.server.timers import acts_of
 from support.clock import ManualClock
 from support.console import CONFIG, Caller, Console, QuietArchive, make_platform
+from support.dead_letters import KeptDeadLetters
 
 
 class Harbour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +105,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     with rooms.db.write("system:test") as tx:
         tx.conn.exec_driver_sql("CREATE TABLE tides (height INTEGER)")
     quiet = QuietArchive()
-    messaging = MessagingContext(quiet, quiet, quiet)
+    messaging = MessagingContext(quiet, quiet, quiet, KeptDeadLetters())
     app = build_console_app(rooms, messaging, media_context(rooms, cast("Any", None)), lambda _: None)
     with Console.over(app, rooms, clock) as opened:
         yield opened

@@ -17,12 +17,14 @@ from fleetward.base.web import Edge, Principal, add_error_handlers
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, Model
 from fleetward.features.messaging import service
-from fleetward.features.messaging.http import MessagingContext, router, watch
+from fleetward.features.messaging.http import MessagingContext, router
+from fleetward.features.messaging.http.devices import watch
 from fleetward.features.messaging.model import GATES, Presence
 from fleetward.features.messaging.ports import WatchItem
 from fleetward.wire.telemetry import Record
 from support.asgi import AsgiClient
 from support.broker import Rig, wait_for
+from support.dead_letters import KeptDeadLetters, make_letter
 
 TIME = "2026-06-01T12:00:00.000Z"
 
@@ -57,7 +59,9 @@ def make_app(db: Database, archive: Any) -> FastAPI:
     app = FastAPI()
     add_error_handlers(app)
     app.state.edge = Edge(db, Roles())
-    app.state.messaging = MessagingContext(archive, archive, archive)
+    app.state.messaging = MessagingContext(
+        archive, archive, archive, KeptDeadLetters(make_letter(1), make_letter(2))
+    )
     app.include_router(router, prefix="/api/v1")
     return app
 
@@ -215,3 +219,15 @@ def test_watching_streams_what_a_device_does(rig: Rig) -> None:
 
     found = asyncio.run(read_until_telemetry())
     assert (found["device"], found["stream"], found["value"]) == ("cam-1", "temp", 21)
+
+
+def test_dead_letters_are_listed_shown_played_again_and_dropped(client: AsgiClient) -> None:
+    read, manage = "deadletter.read", "deadletter.manage"
+    assert [one["number"] for one in ask(client, "GET", "/deadletters", read).json()] == [2, 1]
+    shown = ask(client, "GET", "/deadletters/1", read).json()
+    assert (shown["device"], shown["failures"], shown["payload_base64"]) == ("cam-1", 3, "eyJhIjogIv8ifQ==")
+    for method, path in (("POST", "/deadletters/1/replay"), ("DELETE", "/deadletters/2")):
+        assert ask(client, method, path, read).status_code == 403
+        assert ask(client, method, path, manage).status_code == 200
+        assert ask(client, method, path, manage).status_code == 404
+    assert ask(client, "GET", "/deadletters", read).json() == []

@@ -70,7 +70,7 @@ def app(fleet: Fleet, tmp_path: Path) -> FastAPI:
     add_error_handlers(app)
     presences: Any = Presences()
     app.state.edge = Edge(fleet.db, Permissions())
-    app.state.messaging = MessagingContext(presences, presences, presences)
+    app.state.messaging = MessagingContext(presences, presences, presences, presences)
     app.state.pki = fleet.authority
     surveyor = FolderSurveyor(DataFolder(tmp_path), ServerConfig("fleet.test"))
     app.state.overview = OverviewContext(surveyor)

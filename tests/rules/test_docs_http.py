@@ -16,7 +16,6 @@ from fleetward.base.layout import DataFolder
 from fleetward.base.web import _Requires
 from fleetward.features.access.http.asking import SignedIn
 from fleetward.features.devices.model import DeviceState
-from fleetward.features.messaging.intake.tell import TOLD_KINDS
 from fleetward.features.messaging.model import CommandState
 from fleetward.outside.nats import refusals
 from fleetward.programs.server.build import (
@@ -50,7 +49,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
 @pytest.fixture(scope="module")
 def app(rooms: Rooms) -> FastAPI:
     media = media_context(rooms, NOT_BUILT)
-    return build_console_app(rooms, messaging_context(NOT_BUILT), media, lambda _authorities: None)
+    return build_console_app(rooms, messaging_context(NOT_BUILT, NOT_BUILT), media, lambda _authorities: None)
 
 
 def test_every_route_is_listed_with_its_permission(app: FastAPI) -> None:
@@ -94,7 +93,7 @@ def test_every_kind_of_event_stands_in_a_door() -> None:
         | {f"command.{state}" for state in CommandState} - {"command.sent"}
     )
     recorder = Path(refusals.__file__).read_text()
-    kinds |= TOLD_KINDS | set(re.findall(r'"([a-z]+\.(?:refused|conflicted|added|limited))"', recorder))
+    kinds |= set(re.findall(r'"([a-z]+\.(?:refused|conflicted|added|limited))"', recorder))
     assert kinds <= set(EVENT_KINDS)
 
 

@@ -16,7 +16,8 @@ TELLING = b'{"event": "boot.refused"}'
 
 def batch(count: int, device: str = "cam-1", payload: bytes = b"1", start: int = 1) -> Batch:
     topic = Topic(device, TopicKind.LOG)
-    return parse(DeviceMessage(topic, payload, NOW, start + one) for one in range(count))
+    messages = [DeviceMessage(topic, payload, NOW, start + one) for one in range(count)]
+    return parse(messages, {"boot.refused"})
 
 
 def limits(found: Batch) -> list[str]:
@@ -69,7 +70,7 @@ def test_what_comes_again_in_another_batch_is_not_counted_twice_and_judged_the_s
 
 
 def test_what_was_refused_before_stays_refused() -> None:
-    broken = parse([DeviceMessage(Topic("cam-1", TopicKind.LOG), b"{", NOW, 1)])
+    broken = parse([DeviceMessage(Topic("cam-1", TopicKind.LOG), b"{", NOW, 1)], ())
     found = Limit(SMALL)(broken, NOW)
     assert (found.items, limits(found)) == ((), [""])
 

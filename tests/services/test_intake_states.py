@@ -15,8 +15,12 @@ from fleetward.features.devices.model import AttestationPolicy, Model
 from fleetward.features.messaging import handlers, service
 from fleetward.features.messaging.intake import keep
 from fleetward.features.messaging.intake.batch import DeviceMessage
+from fleetward.programs.server.build import parts_of
+from fleetward.programs.server.doors import DOORS
 from fleetward.wire.mqtt_topics import Topic, TopicKind
 from support.clock import ManualClock
+
+_TOLD = parts_of(DOORS).told_kinds
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +63,7 @@ def counting(db: Database) -> Iterator[list[str]]:
 
 def statements_for(db: Database, lines: int, start: int) -> list[str]:
     with counting(db) as seen:
-        handlers.take_in(db, (), [log_line(db, start + one) for one in range(lines)])
+        handlers.take_in(db, (), [log_line(db, start + one) for one in range(lines)], _TOLD)
     return seen
 
 
@@ -84,9 +88,9 @@ def test_no_transaction_holds_more_lines_than_fit_in_its_time(db: Database) -> N
 
 def test_a_line_that_comes_again_is_told_once(db: Database, clock: ManualClock) -> None:
     line = log_line(db, 7)
-    handlers.take_in(db, (), [line, line])
+    handlers.take_in(db, (), [line, line], _TOLD)
     clock.advance(timedelta(days=1))
-    handlers.take_in(db, (), [line])
+    handlers.take_in(db, (), [line], _TOLD)
     assert len(told(db)) == 1
 
 
@@ -94,20 +98,20 @@ def test_a_line_with_an_id_is_told_once_whatever_number_it_comes_under(db: Datab
     payload = b'{"id": "m-1", "value": {"event": "boot.refused"}}'
     for number in (1, 2, 0):
         message = DeviceMessage(Topic("cam-1", TopicKind.LOG), payload, db.clock.now(), number)
-        handlers.take_in(db, (), [message])
+        handlers.take_in(db, (), [message], _TOLD)
     other = DeviceMessage(Topic("cam-2", TopicKind.LOG), payload, db.clock.now(), 3)
-    handlers.take_in(db, (), [other])
+    handlers.take_in(db, (), [other], _TOLD)
     assert (len(told(db)), len(told(db, "cam-2"))) == (1, 1)
     assert told(db)[0].details["reading"] == "m-1"
 
 
 def test_lines_nothing_tells_apart_are_each_told(db: Database) -> None:
-    handlers.take_in(db, (), [log_line(db, 0), log_line(db, 0)])
+    handlers.take_in(db, (), [log_line(db, 0), log_line(db, 0)], _TOLD)
     assert len(told(db)) == 2
 
 
 def test_a_stranger_tells_nothing(db: Database) -> None:
-    handlers.take_in(db, (), [log_line(db, 1, "nobody"), log_line(db, 2)])
+    handlers.take_in(db, (), [log_line(db, 1, "nobody"), log_line(db, 2)], _TOLD)
     assert told(db, "nobody") == []
     assert len(told(db)) == 1
 
@@ -119,20 +123,20 @@ def test_a_stranger_tells_nothing(db: Database) -> None:
 def test_a_line_says_its_severity_in_our_words_or_is_a_warning(
     db: Database, severity: object, shown: str
 ) -> None:
-    handlers.take_in(db, (), [log_line(db, 1, severity=severity)])
+    handlers.take_in(db, (), [log_line(db, 1, severity=severity)], _TOLD)
     assert told(db)[0].severity == shown
 
 
 @pytest.mark.parametrize("event", ["session.refused", "boot", [], {}, None, 1, ["boot.refused"]])
 def test_a_device_speaks_in_no_other_rooms_name(db: Database, event: object) -> None:
-    handlers.take_in(db, (), [log_line(db, 1, event=event)])
+    handlers.take_in(db, (), [log_line(db, 1, event=event)], _TOLD)
     with db.read() as tx:
         assert [one.kind for one in list_events(tx) if one.actor == "system:messaging"] == []
 
 
 def test_what_a_line_says_is_cut_to_size_and_cannot_name_another(db: Database) -> None:
     many = {"device": "cam-2"} | {f"k{number}": "x" * 1_000 for number in range(50)}
-    handlers.take_in(db, (), [log_line(db, 1, message="m" * 1_000, **{"kind": "x", **many})])
+    handlers.take_in(db, (), [log_line(db, 1, message="m" * 1_000, **{"kind": "x", **many})], _TOLD)
     (event,) = told(db)
     assert event.device == "cam-1"
     assert len(event.message) < 400
@@ -149,7 +153,7 @@ def test_many_reports_of_one_device_are_one_write(db: Database) -> None:
 
     versions = [5, 3, 9, 0, 2, 2, 1]
     with counting(db) as seen:
-        taken, _ = handlers.take_in(db, (), [report(one) for one in versions])
+        taken, _ = handlers.take_in(db, (), [report(one) for one in versions], _TOLD)
     assert [one.reported_version for one in taken.shadows] == [2]
     assert sum(one.startswith(("INSERT INTO shadows", "UPDATE shadows")) for one in seen) == 1
     with db.read() as tx:
@@ -165,8 +169,8 @@ def test_answers_to_commands_that_are_not_open_cost_one_look(db: Database) -> No
     with db.write("operator:test") as tx:
         number = service.queue_command(tx, "cam-2", "ping", {}, 30).id
     with counting(db) as seen:
-        taken, _ = handlers.take_in(db, (), [answer(10**18 - one) for one in range(1, 301)])
+        taken, _ = handlers.take_in(db, (), [answer(10**18 - one) for one in range(1, 301)], _TOLD)
     assert taken.answered == []
     assert len(seen) <= 3 * 300 / keep.RESULTS_A_TRANSACTION + 1
-    taken, _ = handlers.take_in(db, (), [answer(number), answer(number)])
+    taken, _ = handlers.take_in(db, (), [answer(number), answer(number)], _TOLD)
     assert taken.answered == [("cam-2", number)]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from cryptography.x509 import CertificateSigningRequestBuilder, Name
 from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database, Tx
 from fleetward.base.events import Event, Severity, emit, list_events
-from fleetward.base.feature import Hears
+from fleetward.base.feature import Feature, Hears
 from fleetward.features.attestation import store as appraisals
 from fleetward.features.attestation.model import Appraisal
 from fleetward.features.devices import service as devices
@@ -39,6 +39,8 @@ from fleetward.outside.nats.connection import NatsAddress
 from fleetward.outside.nats.credentials import NatsKeys, ensure_nats_keys
 from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, start_messaging
 from fleetward.outside.nats.streams import Retention
+from fleetward.programs.server.build import parts_of
+from fleetward.programs.server.doors import DOORS
 from support.hierarchy import TRUST_DOMAIN, make_pki
 from support.mosquitto import mosquitto_command
 
@@ -69,9 +71,11 @@ class LoopThread:
 
 async def _end_tasks() -> None:
     rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
+    while rest:  # asyncio.wait_for, which nats-py uses, can lose a cancellation (CPython 3.11)
+        for task in rest:
+            task.cancel()
+        _, pending = await asyncio.wait(rest, timeout=1)
+        rest = list(pending)
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,16 @@ class Issued:
 class Rig:
     """A platform's messaging in a folder; `start` and `stop` it as often as the test needs."""
 
-    def __init__(self, folder: Path, database: str = "", hears: tuple[Hears, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database: str = "",
+        hears: tuple[Hears, ...] = (),
+        doors: tuple[Feature, ...] = DOORS,
+    ) -> None:
         """Prepare one over a database of its own, SQLite unless `database` is another's URL."""
         self.folder = folder
-        self.hears = hears
+        self.parts = replace(parts_of(doors), hears=hears)
         self.clock = SystemClock()
         self.pki: PkiContext = make_pki(folder, self.clock.now())
         ensure_server_certificate(folder, self.pki.server_ca, ["localhost", "127.0.0.1"], self.clock.now())
@@ -132,7 +142,7 @@ class Rig:
             self.broker,
             roles,
             retention=Retention(max_bytes=100 * _MIB, max_mqtt_bytes=16 * _MIB),
-            hears=self.hears,
+            parts=self.parts,
         )
         self._running = self.loop.run(
             start_messaging(

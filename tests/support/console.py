@@ -35,6 +35,7 @@ from fleetward.programs.server.build import Rooms, build_console_app, build_room
 from fleetward.programs.server.initialise import initialise
 from fleetward.wire.telemetry import Record
 from support.clock import ManualClock
+from support.dead_letters import KeptDeadLetters
 from support.people import add_operator
 
 ORIGIN = "https://localhost:8443"
@@ -167,7 +168,9 @@ def running_console(folder: Path, clock: ManualClock, *, database: str = "") -> 
     archive = QuietArchive()
     # No video flows here: a view is granted or refused before the bus is asked.
     media = media_context(rooms, cast("MediaBus", None))
-    app = build_console_app(rooms, MessagingContext(archive, archive, archive), media, lambda _: None)
+    app = build_console_app(
+        rooms, MessagingContext(archive, archive, archive, KeptDeadLetters()), media, lambda _: None
+    )
     with rooms.db.write("operator:test") as tx:
         devices.add_model(tx, Model(MODEL, AttestationPolicy.NONE))
         for device, group in (("cam-1", "cams"), ("door-1", "doors")):

@@ -95,6 +95,10 @@ POST   /events/{number}/acknowledge                        event.acknowledge    
 GET    /filters                                            filter.manage        vorsa  shared 200
 POST   /filters                                            filter.manage        vorsa  shared 400
 DELETE /filters/{filter_id}                                filter.manage        vorsa  shared 404
+GET    /deadletters                                        deadletter.read      vorsa  fleet  200
+GET    /deadletters/{number}                               deadletter.read      vorsa  fleet  404
+POST   /deadletters/{number}/replay                        deadletter.manage    ....a  fleet  404
+DELETE /deadletters/{number}                               deadletter.manage    ....a  fleet  404
 GET    /settings/checklist                                 settings.read        vorsa  fleet  200
 POST   /devices/{device_id}/quarantine                     device.quarantine    .o.sa  device 400
 POST   /devices/{device_id}/release                        device.release       .o.sa  device 400

@@ -24,38 +24,68 @@ def _find_binaries() -> Path | None:
     return found.parent if found else None
 
 
+class PostgresServer:
+    """A server in a folder of its own; `start` and `stop` it as often as the test needs."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self.folder = Path(tempfile.mkdtemp(prefix="fleetward-pg-"))
+        self._as_user: dict[str, int] = {}
+        if os.geteuid() == 0:  # initdb refuses root
+            nobody = pwd.getpwnam("postgres") if _has_user("postgres") else pwd.getpwnam("nobody")
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+            self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid}
+        self._run("initdb", "-U", "fleetward", "-A", "trust", "--no-sync")
+
+    def start(self) -> None:
+        """Return when it answers."""
+        options = f"-k {self.folder} -c listen_addresses= -c fsync=off -c max_connections=200"
+        self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Return when it is gone: `fast` tells its clients, `immediate` is a crash."""
+        self._run("pg_ctl", "-w", "-m", mode, "stop")
+
+    def remove(self) -> None:
+        """End it where it runs, and delete its folder."""
+        self._run("pg_ctl", "-m", "immediate", "stop", check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create_database(self) -> str:
+        """Return the name of a new, empty database."""
+        name = f"t_{secrets.token_hex(6)}"
+        self._execute(f"CREATE DATABASE {name}")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def url(self, name: str) -> str:
+        return f"postgresql+psycopg://fleetward@/{name}?host={self.folder}"
+
+    def _execute(self, statement: str) -> None:
+        admin = sa.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
+        with admin.connect() as conn:
+            conn.exec_driver_sql(statement)
+        admin.dispose()
+
+    def _run(self, program: str, *options: str, check: bool = True) -> None:
+        subprocess.run(
+            [self._binaries / program, "-D", self.folder / "cluster", *options],
+            check=check, capture_output=True, cwd=self.folder, **self._as_user,  # type: ignore[call-overload]
+        )  # fmt: skip
+
+
 @cache
-def _start_server() -> str | None:
-    """Return the folder of a running server's socket, None where PostgreSQL is not installed."""
+def _start_server() -> PostgresServer | None:
+    """Return the run's server, None where PostgreSQL is not installed."""
     binaries = _find_binaries()
     if binaries is None:
         return None
-    folder = Path(tempfile.mkdtemp(prefix="fleetward-pg-"))
-    as_user: dict[str, int] = {}
-    if os.geteuid() == 0:  # initdb refuses root
-        nobody = pwd.getpwnam("postgres") if _has_user("postgres") else pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid}
-    cluster = folder / "cluster"
-    subprocess.run(
-        [binaries / "initdb", "-D", cluster, "-U", "fleetward", "-A", "trust", "--no-sync"],
-        check=True, capture_output=True, cwd=folder, **as_user,  # type: ignore[call-overload]
-    )  # fmt: skip
-    options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=200"
-    subprocess.run(
-        [binaries / "pg_ctl", "-D", cluster, "-w", "-l", folder / "log", "-o", options, "start"],
-        check=True, capture_output=True, cwd=folder, **as_user,  # type: ignore[call-overload]
-    )  # fmt: skip
-
-    def stop() -> None:
-        subprocess.run(
-            [binaries / "pg_ctl", "-D", cluster, "-m", "immediate", "stop"],
-            check=False, capture_output=True, cwd=folder, **as_user,  # type: ignore[call-overload]
-        )  # fmt: skip
-        shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(stop)
-    return str(folder)
+    server = PostgresServer(binaries)
+    server.start()
+    atexit.register(server.remove)
+    return server
 
 
 def _has_user(name: str) -> bool:
@@ -63,24 +93,31 @@ def _has_user(name: str) -> bool:
 
 
 @contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Yield a running server for one test alone, to be stopped and started; skip where none is installed."""
+    binaries = _find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL server programs (initdb, pg_ctl) are not installed")
+    server = PostgresServer(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@contextmanager
 def postgres_database(config: pytest.Config) -> Iterator[str]:
     """Yield the URL of an empty database; skip where PostgreSQL's server is not installed."""
     del config
-    folder = _start_server()
-    if folder is None:
+    server = _start_server()
+    if server is None:
         pytest.skip("PostgreSQL server programs (initdb, pg_ctl) are not installed")
-    name = f"t_{secrets.token_hex(6)}"
-    admin = sa.create_engine(
-        f"postgresql+psycopg://fleetward@/postgres?host={folder}", isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as conn:
-        conn.exec_driver_sql(f"CREATE DATABASE {name}")
+    name = server.create_database()
     try:
-        yield f"postgresql+psycopg://fleetward@/{name}?host={folder}"
+        yield server.url(name)
     finally:
-        with admin.connect() as conn:
-            conn.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-        admin.dispose()
+        server.drop_database(name)
 
 
 @contextmanager

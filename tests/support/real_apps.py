@@ -20,6 +20,7 @@ from fleetward.programs.server.build import Rooms, build_console_app, build_devi
 from fleetward.programs.server.initialise import initialise
 from fleetward.wire import est
 from support.asgi import AsgiClient
+from support.dead_letters import KeptDeadLetters
 from support.enrollment import Keypair, WithPeer, add_model
 
 
@@ -41,7 +42,9 @@ class RealApps:
         behind = nats or _OutOfReach()
         origins = frozenset({self.rooms.addresses.console})
         media = MediaContext(self.rooms.db, cast("Any", behind), origins, timedelta(minutes=10))
-        messaging = MessagingContext(telemetry=behind, watcher=behind, presence=behind)
+        messaging = MessagingContext(
+            telemetry=behind, watcher=behind, presence=behind, dead_letters=KeptDeadLetters()
+        )
         self.console: FastAPI = build_console_app(self.rooms, messaging, media, lambda _: None)
         self.devices: FastAPI = build_devices_app(self.rooms, media)
         self.authorization = {"Authorization": f"Bearer {read_admin_token(data.admin_token)}"}

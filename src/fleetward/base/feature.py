@@ -8,9 +8,9 @@ type from the `House`.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from fastapi import APIRouter
 
@@ -132,11 +132,9 @@ class Hears:
     max_deliveries: int = 5
 
 
-class Stage(Protocol):
-    """A step of the intake of what devices send; messaging's intake says what it takes and gives."""
-
-    @property
-    def name(self) -> str: ...
+# A step of the intake of what devices send: from a batch and the time to a batch. The type of the batch is
+# messaging's own (`messaging.intake.batch`), which no base may name.
+Stage: TypeAlias = Callable[[T, datetime], T]
 
 
 class Role(StrEnum):
@@ -196,7 +194,7 @@ class Feature:
     permissions: tuple[Permission, ...] = ()
     events: tuple[EventKind, ...] = ()
     hears: tuple[Hears, ...] = ()
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[Stage[Any], ...] = ()
     starts: tuple[Start, ...] = ()
     timers: tuple[Timer, ...] = ()
     forgets: tuple[Forget, ...] = ()

@@ -71,6 +71,8 @@ feature = Feature(
     permissions=(
         Permission("command.read", Reach.DEVICES, "see commands and their results"),
         Permission("command.run", Reach.DEVICES, "have a device do something"),
+        Permission("deadletter.read", Reach.FLEET, "see messages that could not be handled"),
+        Permission("deadletter.manage", Reach.FLEET, "play them again, or delete them"),
         Permission("shadow.read", Reach.DEVICES, "see what is desired and reported"),
         Permission("shadow.write", Reach.DEVICES, "change what is desired"),
         Permission("telemetry.read", Reach.DEVICES, "see what devices send"),

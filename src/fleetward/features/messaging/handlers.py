@@ -84,13 +84,13 @@ def admission_page(db: Database, after: str) -> list[AdmissionRecord]:
 
 
 def take_in(
-    db: Database, stages: Sequence[Stage], messages: Sequence[DeviceMessage]
+    db: Database, stages: Sequence[Stage], messages: Sequence[DeviceMessage], told_kinds: Collection[str]
 ) -> tuple[TakenIn, tuple[Refused, ...]]:
     """Take in messages of devices: read them, pass them through `stages`, write what changes states.
 
     Return what came of them, with the readings to keep, and what was refused.
     """
-    batch = parse(messages)
+    batch = parse(messages, told_kinds)
     now = db.clock.now()
     for stage in stages:
         batch = stage(batch, now)

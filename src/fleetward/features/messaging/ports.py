@@ -54,6 +54,24 @@ class ReplayOutcome:
     reason: str = ""
 
 
+class DeadLetters(Protocol):
+    """Messages that could not be handled. Blocks: call it from a thread. Raises UnavailableError."""
+
+    def list_dead_letters(self, limit: int) -> list[DeadLetter]:
+        """Return the last ones, newest first."""
+        ...
+
+    def get_dead_letter(self, number: int) -> DeadLetter:
+        """Return one. Raises NotFoundError."""
+        ...
+
+    def drop_dead_letter(self, number: int) -> None: ...
+
+    def replay_dead_letter(self, letter: DeadLetter) -> ReplayOutcome:
+        """Have it handled once more; it is gone when that went well."""
+        ...
+
+
 class TelemetryLog(Protocol):
     """What devices have sent, as far back as it is kept. Blocks: call it from a thread."""
 

@@ -6,7 +6,7 @@ the message lies; acknowledged there after it is kept. QoS 0: from plain subscri
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 
@@ -63,12 +63,14 @@ class Ingest:
         refusals: RefusalRecorder,
         downlink: Downlink,
         dead_letters: DeadLetterBox,
-        stages: Sequence[Stage] = (),
+        stages: Sequence[Stage],
+        told_kinds: Collection[str],
     ) -> None:
         """Prepare.
 
         Args:
             stages: what messages pass between being read and being kept.
+            told_kinds: kinds of events that a device may tell of in its log.
         """
         self._db = db
         self._threads = threads
@@ -79,6 +81,7 @@ class Ingest:
         self._downlink = downlink
         self._dead_letters = dead_letters
         self._stages = stages
+        self._told_kinds = told_kinds
         self._unpromised: asyncio.Queue[DeviceMessage] = asyncio.Queue(_MAX_QUEUED)
         self._isolating = IsolatingHandler(
             self._take_in, on_handled=_forget, on_bad=self._set_aside_unpromised
@@ -113,7 +116,7 @@ class Ingest:
             return
         loop = asyncio.get_running_loop()
         taken, refused = await loop.run_in_executor(
-            self._threads, handlers.take_in, self._db, self._stages, messages
+            self._threads, handlers.take_in, self._db, self._stages, messages, self._told_kinds
         )
         for one in refused:
             topic, size = one.message.topic, len(one.message.unverified_payload)

@@ -12,13 +12,13 @@ from cryptography import x509
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.events import Severity, emit
-from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
 from fleetward.outside.nats.archive import Archive
 from fleetward.outside.nats.callout import CalloutResponder
 from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.connection import NatsAddress, connect, retry
 from fleetward.outside.nats.credentials import NatsKeys
+from fleetward.outside.nats.dead_letter_book import DeadLetterBook
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.outbox import OutboxPublisher
 from fleetward.outside.nats.presence import PresenceMirror
@@ -26,7 +26,7 @@ from fleetward.outside.nats.refusals import RefusalRecorder
 from fleetward.outside.nats.server import NatsServerChild
 from fleetward.outside.nats.server_log import may_tell_refusal
 from fleetward.outside.nats.streams import ADMISSION_BUCKET, Retention, ensure_streams
-from fleetward.outside.nats.worker import Shared, Worker
+from fleetward.outside.nats.worker import Parts, Shared, Worker
 from fleetward.wire.nats_jwt import AccountSigner
 
 log = get_logger("messaging")
@@ -49,7 +49,7 @@ class MessagingSettings:
         broker: the nats-server to run as our child; None when `address` is an outside cluster.
         roles: of `ROLES`; what this process does.
         replicas: copies of each stream.
-        hears: what the worker has features hear.
+        parts: what features bring into the worker.
     """
 
     address: NatsAddress
@@ -57,7 +57,7 @@ class MessagingSettings:
     roles: frozenset[str] = ROLES
     replicas: int = 1
     retention: Retention = field(default_factory=Retention)
-    hears: tuple[Hears, ...] = ()
+    parts: Parts = field(default_factory=Parts)
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,14 @@ class Messaging:
 
     Attributes:
         archive: implements `TelemetryLog`, `Watcher` and `PresenceBook`.
+        dead_letters: implements `DeadLetters`.
         shared: connections and mirrors, for other rooms that speak NATS.
         callout, worker: None where the process has not that role.
     """
 
     shared: Shared
     archive: Archive
+    dead_letters: DeadLetterBook
     callout: CalloutResponder | None
     worker: Worker | None
     child: NatsServerChild | None
@@ -110,7 +112,7 @@ async def start_messaging(
         if "worker" in settings.roles:
             system = await connect(settings.address, seed=keys.system, name="system")
             stack.push_async_callback(system.close)
-            worker = Worker(shared, system, settings.hears)
+            worker = Worker(shared, system, settings.parts)
         await _prepare_streams(settings, shared, worker)
         await shared.admission.start()
         await shared.presence.start()
@@ -127,7 +129,8 @@ async def start_messaging(
         for name, run in tasks.items():
             _keep_running(stack, name, run)
         archive = Archive(shared.platform, shared.js, shared.presence, clock)
-        return Messaging(shared, archive, callout, worker, child, stack.pop_all())
+        book = DeadLetterBook(shared.platform, shared.js)
+        return Messaging(shared, archive, book, callout, worker, child, stack.pop_all())
 
 
 async def _start_broker(

@@ -1,7 +1,7 @@
 """The worker's part of messaging: it makes the broker follow the registry, and takes in what devices send."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from fleetward.base.db import Database
 from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
+from fleetward.features.messaging.intake.batch import Stage
 from fleetward.features.messaging.intake.limit import Budgets, Limit
 from fleetward.features.messaging.model import Refusal
 from fleetward.outside.nats import events, ingest
@@ -50,10 +51,25 @@ class Shared:
     refusals: RefusalRecorder
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What features bring into the worker by their doors.
+
+    Attributes:
+        hears: events that they act on.
+        stages: what the messages of devices pass before they are kept, after the limits.
+        told_kinds: kinds of events that a device may tell of in its log.
+    """
+
+    hears: tuple[Hears, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    told_kinds: frozenset[str] = frozenset()
+
+
 class Worker:
     """Admission, sessions, presence, ingest and commands; several processes may each run one."""
 
-    def __init__(self, shared: Shared, system: NatsConnection, hears: Sequence[Hears] = ()) -> None:
+    def __init__(self, shared: Shared, system: NatsConnection, parts: Parts) -> None:
         self._shared = shared
         self.sessions = LiveSessions(
             shared.platform, system, shared.admission, shared.clock, on_kick=_log_kick
@@ -82,7 +98,8 @@ class Worker:
             refusals=shared.refusals,
             downlink=self._downlink,
             dead_letters=dead_letters,
-            stages=(Limit(Budgets()),),
+            stages=(Limit(Budgets()), *parts.stages),
+            told_kinds=parts.told_kinds,
         )
         self._handler = events.EventHandler(
             db=shared.db,
@@ -93,7 +110,9 @@ class Worker:
             downlink=self._downlink,
         )
         self._consumers = self._make_consumers(dead_letters)
-        self._hearings = [Hearing(shared.js, shared.db, shared.threads, dead_letters, one) for one in hears]
+        self._hearings = [
+            Hearing(shared.js, shared.db, shared.threads, dead_letters, one) for one in parts.hears
+        ]
 
     def _make_consumers(self, dead_letters: DeadLetterBox) -> list[DurableConsumer]:
         shared = self._shared

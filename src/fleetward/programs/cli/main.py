@@ -39,6 +39,10 @@ _COMMANDS = {
     "review": ("fleetward.programs.cli.review:review", "Access reviews: is every right still needed?"),
     "break-glass": ("fleetward.programs.cli.breakglass:break_glass", "Emergency rights, lent by two people."),
     "events": ("fleetward.programs.cli.events:events", "What happened, to which device."),
+    "deadletter": (
+        "fleetward.programs.cli.deadletter:deadletter",
+        "Messages that could not be handled: look at them, play them again.",
+    ),
     "audit": ("fleetward.programs.cli.audit:audit", "The tamper-evident log of every change."),
     "checklist": ("fleetward.programs.cli.overview:checklist", "How this platform is run, and what to mend."),
     "agent": ("fleetward.programs.agent.commands:agent", "The device's side: run, boot, status."),

@@ -1,6 +1,6 @@
 """Wires a platform from its settings: contexts of the features, applications of the two HTTPS ports."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
 from fleetward.features.media.settings import Media
 from fleetward.features.messaging.http import MessagingContext
+from fleetward.features.messaging.ports import DeadLetters
 from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
 from fleetward.features.pki.authority.ceremony import load_ca, load_root, load_time_signer
@@ -51,6 +52,7 @@ from fleetward.features.updates.context import UpdatesContext, load_updates_cont
 from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
+from fleetward.outside.nats.worker import Parts
 from fleetward.programs.server.access import build_access
 from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.doors import DOORS, permissions_of, routes_at
@@ -153,6 +155,16 @@ def build_rooms(
     )
 
 
+def parts_of(doors: Iterable[Feature]) -> Parts:
+    """Return what the doors bring into the worker that takes in what devices send."""
+    doors = tuple(doors)
+    return Parts(
+        hears=tuple(one for door in doors for one in door.hears),
+        stages=tuple(one for door in doors for one in door.stages),
+        told_kinds=frozenset(one.name for door in doors for one in door.events if one.may_device_say),
+    )
+
+
 def build_console_app(
     rooms: Rooms,
     messaging: MessagingContext,
@@ -188,9 +200,9 @@ def build_devices_app(rooms: Rooms, media: MediaContext) -> FastAPI:
     return app
 
 
-def messaging_context(archive: Archive) -> MessagingContext:
+def messaging_context(archive: Archive, dead_letters: DeadLetters) -> MessagingContext:
     """Return what messaging's routes read from NATS."""
-    return MessagingContext(telemetry=archive, watcher=archive, presence=archive)
+    return MessagingContext(archive, archive, archive, dead_letters)
 
 
 def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:

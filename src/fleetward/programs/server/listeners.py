@@ -58,7 +58,9 @@ async def listen(
 
     relay = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
     show_setup_link(rooms.db, rooms.access)
-    console = build_console_app(rooms, messaging_context(messaging.archive), relay, on_authorities)
+    console = build_console_app(
+        rooms, messaging_context(messaging.archive, messaging.dead_letters), relay, on_authorities
+    )
     devices = build_devices_app(rooms, relay)
     repeats = Repeats()
     for name, app, port, context in (

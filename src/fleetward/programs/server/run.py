@@ -28,6 +28,7 @@ from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, 
 from fleetward.programs.server.build import (
     Rooms,
     build_rooms,
+    parts_of,
 )
 from fleetward.programs.server.ending import Ending
 from fleetward.programs.server.guard import check_ports, hold_folder
@@ -109,10 +110,10 @@ async def _run(
 
 def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSettings:
     folder, config, ports = rooms.folder, rooms.config, rooms.ports
-    hears = tuple(one for door in rooms.doors for one in door.hears)
+    parts = parts_of(rooms.doors)
     if config.nats.urls:
         address = NatsAddress(config.nats.urls, folder.ca_file, is_tls_first=True)
-        return MessagingSettings(address, None, roles, replicas=config.nats.replicas, hears=hears)
+        return MessagingSettings(address, None, roles, replicas=config.nats.replicas, parts=parts)
     certificate = folder.tls / "server.pem"
     broker = BrokerSettings(
         folder=folder.nats,
@@ -126,7 +127,7 @@ def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSetting
     address = NatsAddress(
         (f"tls://127.0.0.1:{ports.nats}",), folder.ca_file, server_name=config.public_name, is_tls_first=True
     )
-    return MessagingSettings(address, broker, roles, hears=hears)
+    return MessagingSettings(address, broker, roles, parts=parts)
 
 
 def _start_timers(

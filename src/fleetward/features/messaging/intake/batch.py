@@ -1,11 +1,11 @@
 """What goes through the stages: messages as they came, then typed values."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
+from fleetward.base import feature
 from fleetward.wire.command import CommandResult
 from fleetward.wire.mqtt_topics import Topic
 from fleetward.wire.shadow import Reported
@@ -64,7 +64,7 @@ class Batch:
     refused: tuple[Refused, ...] = ()
 
 
-Stage: TypeAlias = Callable[[Batch, datetime], Batch]
+Stage: TypeAlias = feature.Stage[Batch]
 
 
 def repeat_key(message: DeviceMessage, reading: Reading) -> str | None:

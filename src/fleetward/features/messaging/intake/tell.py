@@ -3,7 +3,7 @@
 It is the device's word, and told as such; what a chip proves is attestation's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +14,6 @@ from fleetward.features.messaging import store
 from fleetward.features.messaging.intake.batch import Item, repeat_key
 from fleetward.wire.telemetry import Reading
 
-# Only these become events: a device cannot speak in the name of another room.
-TOLD_KINDS = frozenset(
-    {
-        "update.refused",
-        "update.failed",
-        "update.confirmed",
-        "update.rolled_back",
-        "boot.refused",
-        "boot.degraded",
-        "agent.ability_failed",
-    }
-)
 _SEVERITIES = {severity.value: severity for severity in Severity}
 _NOT_DETAILS = frozenset({"event", "level", "severity", "message", "device", "kind"})
 _MAX_DETAIL_CHARS = 300
@@ -51,9 +39,9 @@ class Told:
     reading: str
 
 
-def is_told(reading: Reading) -> bool:
-    """Whether a log line is of a kind that becomes an event."""
-    return isinstance(reading.value, dict) and _text_of(reading.value, "event") in TOLD_KINDS
+def is_told(reading: Reading, kinds: Collection[str]) -> bool:
+    """Whether a log line is of one of the kinds that become events: none speaks in another room's name."""
+    return isinstance(reading.value, dict) and _text_of(reading.value, "event") in kinds
 
 
 def parse_told(item: Item) -> Told:

@@ -16,22 +16,14 @@ from fleetward.base.sse import LiveStream, Reader, frame
 from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import service
+from fleetward.features.messaging.http.context import MessagingContext
 from fleetward.features.messaging.model import Asked, CommandRecord, CommandState, Presence, Shadow
-from fleetward.features.messaging.ports import PresenceBook, TelemetryLog, Watcher
+from fleetward.features.messaging.ports import Watcher
 from fleetward.wire.command import MAX_TIMEOUT_S
 from fleetward.wire.shadow import shadow_delta
 
 router = APIRouter(tags=["messaging"])
 _MAX_RECORDS = 1000
-
-
-@dataclass(frozen=True)
-class MessagingContext:
-    """What the routes need from NATS; in `app.state.messaging`."""
-
-    telemetry: TelemetryLog
-    watcher: Watcher
-    presence: PresenceBook
 
 
 @dataclass(frozen=True)
