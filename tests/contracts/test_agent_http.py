@@ -1,6 +1,7 @@
 """The device's HTTPS client against real TLS servers: whom it trusts, when, and how it takes bad answers."""
 
 import ssl
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -33,6 +34,78 @@ def test_it_speaks_to_the_pinned_platform_and_keeps_the_connection(pki: Pki) -> 
             got = http.request(method, "/x", body=b"b" if method == "POST" else b"")
             assert (got.status, got.body, got.headers["x-seen"]) == (200, b"hello", method)
         http.close()
+
+
+def ports_of(http: DeviceHttp, *paths: str) -> list[str]:
+    """Return from which port each request came."""
+    return [http.request("GET", path).headers["x-port"] for path in paths]
+
+
+def test_one_connection_serves_until_it_is_forgotten_or_the_server_ends_it(pki: Pki) -> None:
+    def tell_port(request: BaseHTTPRequestHandler) -> None:
+        request.close_connection = request.path == "/last"
+        if request.path == "/chunked":
+            request.send_response(200)
+            request.send_header("X-Port", str(request.client_address[1]))
+            request.send_header("Transfer-Encoding", "chunked")
+            request.end_headers()
+            request.wfile.write(b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n")
+        elif request.path == "/silent-end":
+            answer(request, 200, b"x", X_Port=str(request.client_address[1]))
+            request.close_connection = True
+        else:
+            ending = {"Connection": "close"} if request.path == "/last" else {}
+            answer(request, 200, b"", X_Port=str(request.client_address[1]), **ending)
+
+    with https_server(pki.server_context(), tell_port) as url:
+        http = DeviceHttp(url, pki.root_file)
+        assert http.request("GET", "/chunked").body == b"hello!"
+        first = ports_of(http, "/", "/chunked", "/", "/silent-end")
+        assert len(set(first)) == 1
+        time.sleep(0.2)  # the server's end of it arrives
+        second = ports_of(http, "/", "/last")
+        assert len({*first, *second}) == 2
+        third = ports_of(http, "/", "/")
+        http.forget()
+        assert len({*second, *third, *ports_of(http, "/")}) == 3
+        http.close()
+
+
+def test_a_key_s_connections_are_its_own(pki: Pki) -> None:
+    with https_server(
+        pki.server_context(), lambda r: answer(r, 200, b"", X_Port=str(r.client_address[1]))
+    ) as url:
+        http = DeviceHttp(url, pki.root_file)
+        [anonymous] = ports_of(http, "/")
+        named = http.request("GET", "/", identity=pki.identity()).headers["x-port"]
+        assert named != anonymous
+        http.forget("cam-1")
+        assert http.request("GET", "/", identity=pki.identity()).headers["x-port"] != named
+        assert ports_of(http, "/") == [anonymous]
+        http.close()
+
+
+def test_two_at_once_get_a_connection_each(pki: Pki) -> None:
+    with https_server(pki.server_context(), hello) as url:
+        http = DeviceHttp(url, pki.root_file)
+        with http.download("/a") as first, http.download("/b") as second:
+            assert b"".join(first.chunks) + b"".join(second.chunks) == b"hellohello"
+        http.close()
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"\0\xff" * 50 + b"\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200,
+     b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000, b"",
+     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
+)  # fmt: skip
+def test_a_server_that_speaks_no_http_is_a_failure(pki: Pki, junk: bytes) -> None:
+    def blurt(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(junk)
+        request.close_connection = True
+
+    with https_server(pki.server_context(), blurt) as url, pytest.raises(HttpFailedError):
+        DeviceHttp(url, pki.root_file).request("GET", "/")
 
 
 def test_another_root_is_refused_and_nothing_else_suspected(pki: Pki, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from support.agent_faults import ForkedHost, NotRecoveredError, kill_enrolling, kill_renewing
 from support.agent_platform import SmallPlatform, small_platform
+from support.seeds import new_seed
 
 _KILLS = 6
 
@@ -20,8 +21,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallPlatform
 
 def test_an_agent_killed_while_it_enrolls_enrolls(platform: SmallPlatform, tmp_path: Path) -> None:
     took_s = kill_enrolling(platform, tmp_path / "first", "enroll-first", None)
+    dice = random.Random(new_seed())
     for number in range(_KILLS):
-        delay_s = random.uniform(0, took_s)
+        delay_s = dice.uniform(0, took_s)
         kill_enrolling(platform, tmp_path / str(number), f"enroll-{number}", delay_s)
 
 
@@ -29,8 +31,9 @@ def test_an_agent_killed_while_it_renews_renews(platform: SmallPlatform, tmp_pat
     kill_enrolling(platform, tmp_path / "host", "renew", None)
     host = ForkedHost(platform.where, "renew", tmp_path / "host")
     took_s = kill_renewing(host, None)
+    dice = random.Random(new_seed())
     for _ in range(_KILLS):
-        kill_renewing(host, random.uniform(0, took_s))
+        kill_renewing(host, dice.uniform(0, took_s))
 
 
 def test_an_agent_without_its_key_is_found_not_to_recover(platform: SmallPlatform, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from support.seeds import new_seed
 from support.update_faults import (
     World,
     cut_power,
@@ -33,23 +34,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def test_a_kill_at_a_storage_call_is_recovered_from(world: World) -> None:
     points = list_kill_points(world)
     assert len(points) > 50
-    for call, number in random.sample(points, _CALLS):
+    for call, number in random.Random(new_seed()).sample(points, _CALLS):
         assert kill_at_call(world, call, number)
         assert find_flaw(world, world.run) == "", (call, number)
         assert find_flaw_after_recovery(world, world.run) == "", (call, number)
 
 
 def test_a_kill_at_any_moment_is_recovered_from(world: World) -> None:
-    life_s, kills = measure_life(world), 0
+    life_s, kills, dice = measure_life(world), 0, random.Random(new_seed())
     for _ in range(_MOMENTS):
-        kills += kill_at_moment(world, random.uniform(0, life_s))
+        kills += kill_at_moment(world, dice.uniform(0, life_s))
         assert find_flaw(world, world.run) == ""
         assert find_flaw_after_recovery(world, world.run) == ""
     assert kills > _MOMENTS / 4
 
 
 def test_a_power_cut_on_a_lossy_disk_is_recovered_from(world: World) -> None:
-    outcomes = list(cut_power(world, record_life(world), cuts=_CUTS, seed="quick", recover_every=5))
+    outcomes = list(cut_power(world, record_life(world), cuts=_CUTS, seed=new_seed(), recover_every=5))
     assert len(outcomes) == _CUTS
     assert [(case, flaw) for case, flaw in outcomes if flaw] == []
 
@@ -57,5 +58,5 @@ def test_a_power_cut_on_a_lossy_disk_is_recovered_from(world: World) -> None:
 def test_the_lossy_disk_finds_a_missing_fsync(world: World) -> None:
     """Without this, the test above might pass because its disk loses nothing."""
     ops = record_life(world, planted_bug="nofsync")
-    outcomes = cut_power(world, ops, cuts=_CUTS, seed="quick", recover_every=_CUTS)
+    outcomes = cut_power(world, ops, cuts=_CUTS, seed=new_seed(), recover_every=_CUTS)
     assert any(flaw.startswith("unbootable") for _, flaw in outcomes)

@@ -5,11 +5,12 @@ import pytest
 from fleetward.base.config import ServerConfig, parse_config, ports_from, render_config
 from fleetward.base.errors import ConfigError, CorruptDataError, NewerDataError
 from fleetward.base.layout import DataFolder
+from fleetward.programs.server.doors import SETTINGS
 
 
 def test_settings_read_back() -> None:
     config = ServerConfig(trust_domain="fleet.example", ports=ports_from(20000))
-    assert parse_config(render_config(config), source="x") == config
+    assert parse_config(render_config(config), SETTINGS, source="x") == config
 
 
 @pytest.mark.parametrize(
@@ -26,12 +27,21 @@ def test_settings_read_back() -> None:
         (b"trust_domain = 'A B'", "trust domain"),
         (b"trust_domain = 'a'\nlog_level = 'loud'", "log_level"),
         (b"trust_domain = 'a'\n[media]\nmax_view = 'long'", "media.max_view"),
+        (b"trust_domain = 'a'\n[media]\nlongest = '1m'", "media"),
+        (b"trust_domain = 'a'\nmedia = 3", "media"),
+        (b"trust_domain = 'a'\n[sections]\nmedia = 3", "sections"),
+        (b"trust_domain = 'a'\n[audit]\nwitness = 'here'", "audit.witness"),
+        (b"trust_domain = 'a'\n[access]\nsession_idle = 'long'", "access.session_idle"),
+        (
+            b"trust_domain = 'a'\n[oidc]\nissuer = 'http://x'\nclient_id = 'y'\nclient_secret_file = '/z'",
+            "oidc",
+        ),
         (b"trust_domain = 'a'\n[nats]\nurls = ['nats://n1:4222']", "nats.urls"),
     ],
 )
 def test_bad_settings_name_file_and_field(content: bytes, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_config(content, source="fleetward.toml")
+        parse_config(content, SETTINGS, source="fleetward.toml")
     assert "fleetward.toml" in str(caught.value)
     assert said in str(caught.value)
 

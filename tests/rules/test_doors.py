@@ -50,7 +50,7 @@ def test_what_a_door_names_no_other_door_names() -> None:
     assert doubled(one.name for door in DOORS for one in door.events) == []
     assert doubled(one.name for door in DOORS for one in door.timers) == []
     assert doubled(one.name for door in DOORS for one in door.hears) == []
-    assert doubled(one.section for door in DOORS for one in door.settings) == []
+    assert doubled(one.name for door in DOORS for one in door.settings) == []
     assert doubled(f"{door.name}-{one.name}" for door in DOORS for one in door.forgets) == []
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from fleetward.features.updates.boot.pointer import BootPointer, Failure, Slot, Trial
 from fleetward.features.updates.boot.record import BootRecord, BootRefusal
 from fleetward.features.updates.boot.selection import Refusal
-from fleetward.features.updates.device import UpdateMachine
 from fleetward.features.updates.device import messages as m
+from fleetward.features.updates.device.machine import UpdateMachine
 from fleetward.features.updates.device.memory import (
     MAX_MEMORY_BYTES,
     Candidate,
@@ -224,14 +224,22 @@ def test_an_image_is_located_only_after_a_manifest() -> None:
 def test_a_download_goes_on_and_tells_how_far() -> None:
     rig = downloading()
     assert rig.reports[-1].progress == 0
-    length = target().length
-    assert length == 7
-    for received, percent in ((0, 0), (3, 40), (6, 85), (7, 100), (8, 100)):
-        assert rig.take(m.Progressed(received)) == [m.Download(CANDIDATE)]
-        assert rig.reports[-1].progress == percent
+    assert rig.take(m.Progressed(target().length)) == [m.Download(CANDIDATE)]
     assert rig.take(m.Downloaded()) == [m.Verify(CANDIDATE)]
     last = rig.reports.pop()
     assert (last.state, last.progress) == ("verifying", None)
+
+
+@pytest.mark.parametrize(
+    ("received", "percent"),
+    [(0, 0), (49, 0), (50, 5), (99, 5), (100, 10), (949, 90), (950, 95), (999, 95), (1000, 100), (1200, 100)],
+)
+def test_progress_is_told_in_steps_of_five_percent(received: int, percent: int) -> None:
+    rig = Rig(Memory(candidate=Candidate(NEW, msgspec.structs.replace(target(), length=1000), "1.6.0", 6)))
+    rig.start()
+    rig.take(m.Progressed(received))
+    found = rig.reports[-1].progress
+    assert (found, type(found)) == (percent, int)
 
 
 @pytest.mark.parametrize(("slot", "other"), [(Slot.A, Slot.B), (Slot.B, Slot.A)])
@@ -390,6 +398,8 @@ def test_a_confirmation_that_cannot_be_written_waits_for_the_next_sign_of_health
     assert rig.rest == ("trial", 300.0)
     assert rig.reports[-1].error == "the chip does not answer"
     assert rig.take(m.HealthReported(is_healthy=True)) == [m.Confirm(6)]
+    rig.take(m.Confirmed())
+    assert rig.reports[-1].error == ""
 
 
 def test_a_rollback_that_cannot_be_written_reboots_all_the_same() -> None:

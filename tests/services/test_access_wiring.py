@@ -17,6 +17,7 @@ from fleetward.features.access.model.roles import Role
 from fleetward.features.access.service import cleaning
 from fleetward.features.access.service.keys import ensure_sealer
 from fleetward.programs.server.access import build_access
+from fleetward.programs.server.doors import CATALOGUE, SETTINGS
 from support.access import make_house
 from support.clock import ManualClock
 
@@ -47,8 +48,8 @@ def build(
     path = folder / "oidc.secret"
     write_secret(path, secret)
     path.chmod(mode)
-    config = parse_config(OIDC.format(secret=path, role=role).encode(), source="test")
-    return build_access(data, config, "https://fleet.test:443", SystemClock())
+    config = parse_config(OIDC.format(secret=path, role=role).encode(), SETTINGS, source="test")
+    return build_access(data, config, "https://fleet.test:443", SystemClock(), CATALOGUE)
 
 
 def test_settings_become_limits_names_and_roles(tmp_path: Path) -> None:
@@ -65,9 +66,9 @@ def test_passkeys_need_a_name(tmp_path: Path) -> None:
     data = DataFolder(tmp_path)
     data.create()
     config = ServerConfig("fleet.test", host_names=("10.0.0.1",))
-    assert not build_access(data, config, "https://10.0.0.1:8443", SystemClock()).can_use_passkeys
+    assert not build_access(data, config, "https://10.0.0.1:8443", SystemClock(), CATALOGUE).can_use_passkeys
     named = ServerConfig("fleet.test")
-    assert build_access(data, named, "https://localhost:8443", SystemClock()).can_use_passkeys
+    assert build_access(data, named, "https://localhost:8443", SystemClock(), CATALOGUE).can_use_passkeys
 
 
 def test_a_role_that_does_not_exist_stops_the_program(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_a_secret_open_to_others_stops_the_program(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_is_named(line: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        parse_config(f'trust_domain = "fleet.test"\n{line}'.encode(), source="test")
+        parse_config(f'trust_domain = "fleet.test"\n{line}'.encode(), SETTINGS, source="test")
 
 
 def test_the_sealing_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_one_that_raises_ends_neither_the_agent_nor_another(
     assert ask(host, platform, 2, "report")["ok"]
     wait_for(lambda: host.status["application"] == "ok", "the health")
     told = [one["value"] for one in platform.published(f"d/{host.device_id}/log")]
-    assert {one["ability"] for one in told if one.get("event") == "ability_failed"} == {Probe.name}
+    assert {one["ability"] for one in told if one.get("event") == "agent.ability_failed"} == {Probe.name}
     assert host.process is not None
     assert host.process.poll() is None
     assert "Traceback" not in (host.folder / "agent.log").read_text()

@@ -39,7 +39,8 @@ def get(db: Database, number: int) -> CommandRecord:
 
 def answer(db: Database, number: int, *, ok: bool = True, device: str = "cam-1") -> bool:
     with db.write("system:messaging") as tx:
-        return service.record_result(tx, device, number, CommandResult(ok=ok, output={"x": 1}))
+        result = CommandResult(ok=ok, output={"x": 1})
+        return service.record_results(tx, [(device, number, result)]) == [(device, number)]
 
 
 def test_a_queued_command_is_audited_told_and_waits(db: Database) -> None:
@@ -160,16 +161,16 @@ def test_a_shadow_over_the_limits_is_refused(db: Database) -> None:
 def test_old_and_repeated_reports_change_nothing(db: Database) -> None:
     with db.write("system:messaging") as tx:
         for version, state in ((2, {"b": 2}), (1, {"a": 1}), (2, {"c": 3})):
-            service.record_reported(tx, "cam-1", Reported(version, state), tx.now)
+            service.record_reported(tx, "cam-1", [(Reported(version, state), tx.now)])
         assert service.get_shadow(tx, "cam-1").reported == {"b": 2}
 
 
 def test_a_device_that_lost_its_memory_counts_afresh(db: Database) -> None:
     with db.write("system:messaging") as tx:
         for version in (7, 0, 1):
-            service.record_reported(tx, "cam-1", Reported(version, {"v": version}), tx.now)
+            service.record_reported(tx, "cam-1", [(Reported(version, {"v": version}), tx.now)])
         assert service.get_shadow(tx, "cam-1").reported == {"v": 1}
-        assert service.record_reported(tx, "nobody", Reported(1, {}), tx.now) is None
+        assert service.record_reported(tx, "nobody", [(Reported(1, {}), tx.now)]) is None
 
 
 def test_desired_state_is_sent_until_the_device_has_acted_on_it(db: Database) -> None:
@@ -177,5 +178,5 @@ def test_desired_state_is_sent_until_the_device_has_acted_on_it(db: Database) ->
         service.set_desired(tx, "cam-1", {"a": 1})
     assert [shadow.device for shadow in handlers.desired_of(db, ["cam-1", "cam-2"])] == ["cam-1"]
     with db.write("system:messaging") as tx:
-        service.record_reported(tx, "cam-1", Reported(1, {"a": 1}, desired_version=1), tx.now)
+        service.record_reported(tx, "cam-1", [(Reported(1, {"a": 1}, desired_version=1), tx.now)])
     assert handlers.desired_of(db, ["cam-1", "cam-2"]) == []

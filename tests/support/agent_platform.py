@@ -60,6 +60,39 @@ class Where:
     ca_file: Path
 
 
+class BrokerReader:
+    """Reads what devices publish on a broker: `messages` is (subject, value), in order."""
+
+    def __init__(self, nats_port: int, messages: list[tuple[str, Any]]) -> None:
+        """Begin to add to `messages`."""
+        self.messages = messages
+        self._url = f"nats://127.0.0.1:{nats_port}"
+        self._end: Callable[[], object] = lambda: None
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._read(ready)), daemon=True)
+        self._thread.start()
+        assert ready.wait(20)
+
+    def close(self) -> None:
+        self._end()
+        self._thread.join()
+
+    async def _read(self, ready: threading.Event) -> None:
+        connection = await nats.connect(self._url, allow_reconnect=False)
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._end = lambda: loop.call_soon_threadsafe(stopped.set)
+
+        async def keep(message: Any) -> None:
+            self.messages.append((message.subject, json.loads(message.data)))
+
+        await connection.subscribe("d.>", cb=keep)
+        await connection.flush()
+        ready.set()
+        await stopped.wait()
+        await connection.close()
+
+
 class SmallPlatform:
     """Devices port and broker in `folder`. `messages` is what devices published while the broker ran."""
 
@@ -82,8 +115,7 @@ class SmallPlatform:
         self.broker = PlainBroker(broker_settings(folder, bundle, bundle, chain))
         self.messages: list[tuple[str, Any]] = []
         self._server: tuple[TlsServer, threading.Thread] | None = None
-        self._reader: threading.Thread | None = None
-        self._end_reader: Callable[[], object] = lambda: None
+        self._reader: BrokerReader | None = None
 
     @property
     def where(self) -> Where:
@@ -105,15 +137,12 @@ class SmallPlatform:
 
     def start_broker(self) -> None:
         self.broker.start()
-        ready = threading.Event()
-        self._reader = threading.Thread(target=lambda: asyncio.run(self._read(ready)), daemon=True)
-        self._reader.start()
-        assert ready.wait(20)
+        self._reader = BrokerReader(self.broker.nats_port, self.messages)
 
     def kill_broker(self) -> None:
-        self._end_reader()
         if self._reader is not None:
-            self._reader.join()
+            self._reader.close()
+            self._reader = None
         self.broker.kill()
 
     def stop(self) -> None:
@@ -149,21 +178,6 @@ class SmallPlatform:
             await connection.drain()
 
         asyncio.run(publish())
-
-    async def _read(self, ready: threading.Event) -> None:
-        connection = await nats.connect(f"nats://127.0.0.1:{self.broker.nats_port}", allow_reconnect=False)
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._end_reader = lambda: loop.call_soon_threadsafe(stopped.set)
-
-        async def keep(message: Any) -> None:
-            self.messages.append((message.subject, json.loads(message.data)))
-
-        await connection.subscribe("d.>", cb=keep)
-        await connection.flush()
-        ready.set()
-        await stopped.wait()
-        await connection.close()
 
 
 @dataclass

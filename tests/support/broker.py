@@ -86,14 +86,15 @@ class Issued:
 class Rig:
     """A platform's messaging in a folder; `start` and `stop` it as often as the test needs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = "") -> None:
+        """Prepare one over a database of its own, SQLite unless `database` is another's URL."""
         self.folder = folder
         self.clock = SystemClock()
         self.pki: PkiContext = make_pki(folder, self.clock.now())
         ensure_server_certificate(folder, self.pki.server_ca, ["localhost", "127.0.0.1"], self.clock.now())
         self.keys: NatsKeys = ensure_nats_keys(folder / "keys")
         (folder / "logs").mkdir(exist_ok=True)
-        self.db = Database(f"sqlite:///{folder / 'fleetward.sqlite3'}", self.clock)
+        self.db = Database(database or f"sqlite:///{folder / 'fleetward.sqlite3'}", self.clock)
         migrate(self.db)
         self.mqtt_port, self.nats_port = _free_port(), _free_port()
         self.broker = BrokerSettings(

@@ -89,6 +89,19 @@ class Console:
     _loop: asyncio.AbstractEventLoop
     _client: httpx.AsyncClient
 
+    @classmethod
+    @contextmanager
+    def over(cls, app: FastAPI, rooms: Rooms, clock: ManualClock) -> "Iterator[Console]":
+        """Yield one over an application that is built already."""
+        loop = asyncio.new_event_loop()
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
+        try:
+            yield cls(app, rooms, rooms.access, clock, loop, client)
+        finally:
+            loop.run_until_complete(client.aclose())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         return self._loop.run_until_complete(self._client.request(method, path, **more))
 
@@ -160,14 +173,10 @@ def running_console(folder: Path, clock: ManualClock, *, database: str = "") -> 
         for device, group in (("cam-1", "cams"), ("door-1", "doors")):
             devices.register(tx, device, MODEL, group=group)
             devices.record_enrollment(tx, device, KeyTier.SOFTWARE)
-    loop = asyncio.new_event_loop()
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
     try:
-        yield Console(app, rooms, rooms.access, clock, loop, client)
+        with Console.over(app, rooms, clock) as console:
+            yield console
     finally:
-        loop.run_until_complete(client.aclose())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
         rooms.db.close()
 
 

@@ -42,6 +42,8 @@ def record(trace: str) -> list[Op]:
             ops.append((call, strings, (flags, result)))
         elif call == "ftruncate":
             ops.append((call, strings, (descriptor, int(arguments.split(",")[1]))))
+        elif call == "pwrite64":
+            ops.append((call, strings, (descriptor, result, int(arguments.rsplit(",", 1)[1]))))
         else:
             ops.append((call, strings, (descriptor, result)))
     return ops
@@ -109,7 +111,7 @@ class LossyDisk:
         return bool(flags & (_CREATE | _TRUNCATE))
 
     def _do_file(self, call: str, strings: tuple[bytes, ...], numbers: tuple[int, ...]) -> None:
-        descriptor, number = numbers
+        descriptor, number, *at_offset = numbers
         node, position, is_appending = self._open[descriptor]
         if call == "write":
             at = node.size if is_appending else position
@@ -117,6 +119,10 @@ class LossyDisk:
             node.pending.append(("write", at, content))
             node.size = max(node.size, at + len(content))
             self._open[descriptor] = (node, at + len(content), is_appending)
+        elif call == "pwrite64":
+            content = strings[0][:number]
+            node.pending.append(("write", at_offset[0], content))
+            node.size = max(node.size, at_offset[0] + len(content))
         elif call == "lseek":
             self._open[descriptor] = (node, number, is_appending)
         elif call == "ftruncate":

@@ -7,19 +7,20 @@ from typing import Any
 
 from fleetward.base.clock import render_time
 from fleetward.base.db import Database
+from fleetward.base.events import Severity
 from fleetward.features.attestation import store as appraisals
 from fleetward.features.attestation.model import Appraisal, Reason, ReasonCode
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, KeyTier, Model
 from fleetward.features.messaging import service as messaging
+from fleetward.features.messaging.intake.tell import Told, tell
 from fleetward.features.messaging.model import Presence
-from fleetward.features.messaging.service.reports import record_firmware, record_told
+from fleetward.features.messaging.service.reports import record_firmware
 from fleetward.features.overview.model.situation import Answer, Question
 from fleetward.features.overview.service.why import explain_device
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.service import PkiContext
 from fleetward.wire.shadow import Reported
-from fleetward.wire.telemetry import Reading
 from support.broker import record_appraisal
 from support.clock import ManualClock
 from support.hierarchy import make_csr, make_pki
@@ -65,15 +66,15 @@ class Fleet:
         with self.db.write("system:messaging") as tx:
             version = messaging.get_shadow(tx, device).reported_version + 1
             reported = Reported(version, {"firmware": section})
-            shadow = messaging.record_reported(tx, device, reported, tx.now)
+            shadow = messaging.record_reported(tx, device, [(reported, tx.now)])
             assert shadow is not None
             record_firmware(tx, shadow)
 
     def tell(self, device: str, event: str, message: str, severity: str = "warning") -> None:
         """Take in a log line of the device that becomes an event."""
-        said = {"event": event, "severity": severity, "message": message}
+        text = f"Device {device} says: {message}"
         with self.db.write("system:messaging") as tx:
-            record_told(tx, device, Reading(said))
+            tell(tx, [Told(device, event, Severity(severity), text, {}, "", "")])
 
     def connected(self, device: str) -> Presence:
         return Presence(device, is_connected=True, since=render_time(self.clock.now()), address="10.0.0.7")

@@ -81,3 +81,13 @@ def postgres_database(config: pytest.Config) -> Iterator[str]:
         with admin.connect() as conn:
             conn.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
         admin.dispose()
+
+
+@contextmanager
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield the URL a fixture's parameter asks for: "" for SQLite, else of an empty PostgreSQL database."""
+    if request.param == "sqlite":
+        yield ""
+    else:
+        with postgres_database(request.config) as url:
+            yield url

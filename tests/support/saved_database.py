@@ -23,12 +23,13 @@ from support.real_apps import RealApps
 from support.updates import SBOM
 
 KEY_MARK = "-- audit key: "
-# What only a chip brings about.
-_CHIP_ROWS = (
+# What only a chip, or a device with a session, brings about.
+_DEVICE_ROWS = (
     "INSERT INTO attestation_challenges VALUES ('chal_1','cam-1','nonce',x'00',NULL,NULL,NULL,1,9)",
     "INSERT INTO attestation_keys VALUES ('cam-1','ab',x'0102',1)",
     "INSERT INTO attestation_appraisals VALUES (1,'cam-1',1,1,9,'[]','1.0.0',1,0)",
     "INSERT INTO enrollment_attempts VALUES ('att_1','cam-1','enroll','ab',NULL,9)",
+    "INSERT INTO told_lines VALUES ('cam-1','ab',1)",
 )
 
 
@@ -40,7 +41,7 @@ def save(folder: Path) -> str:
     path = apps.rooms.folder.database
     apps.close()
     with closing(sqlite3.connect(path)) as db:
-        for row in _CHIP_ROWS:
+        for row in _DEVICE_ROWS:
             db.execute(row)
         return "\n".join([f"{KEY_MARK}{public}", *db.iterdump(), ""])
 

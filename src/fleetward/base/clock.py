@@ -47,10 +47,11 @@ def parse_time(text: str) -> datetime:
     """
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        in_utc = at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # the latter: an offset that leaves the years 1 to 9999
         raise InvalidInputError(
             f"time: expected RFC 3339 such as 2026-11-23T17:00:00Z, found {text[:40]!r}"
         ) from error
     if at.tzinfo is None:
         raise InvalidInputError(f"time {text[:40]!r}: expected an offset such as Z, found none")
-    return at.astimezone(UTC)
+    return in_utc

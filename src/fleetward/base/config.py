@@ -2,19 +2,38 @@
 
 import ipaddress
 import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
 from fleetward.base.errors import ConfigError, InvalidInputError
-from fleetward.base.ids import parse_duration, parse_trust_domain
+from fleetward.base.ids import parse_trust_domain
 from fleetward.base.layout import DataFolder
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 DEFAULT_PORT_BASE = 8443
 _MAX_CONFIG_BYTES = 64 * 1024
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _MAX_PORT = 65_535
 _HINT = "See docs/reference/config.md for every setting."
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of fleetward.toml that a feature reads.
+
+    Attributes:
+        kind: its type; a section that `ServerConfig.get` asks for has a default in every field.
+        check: raises InvalidInputError over a value that the type alone lets pass.
+    """
+
+    name: str
+    kind: type[msgspec.Struct]
+    check: Callable[[Any], None]
 
 
 class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,65 +58,11 @@ class Nats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: int = 1
 
 
-class Media(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits of live views."""
-
-    max_view: str = "10m"
-
-
-class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits of operators' sessions: unused, and at all."""
-
-    session_idle: str = "30m"
-    session_absolute: str = "8h"
-
-
-class OidcRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A role everybody in one of the provider's groups holds, in a group of devices or in all."""
-
-    provider_group: str
-    role: str
-    group: str = "*"
-
-
-class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An OpenID provider for single sign-on.
-
-    Attributes:
-        issuer: as the provider writes it, `https://…`.
-        client_secret_file: a file readable by its owner alone.
-        name: what the sign-in page calls it.
-        groups_claim: the claim that lists a person's groups.
-        mfa_amr, mfa_acr: values of these claims that prove two factors; others are stepped up locally.
-        ca_file: the root that signs the provider's certificate; empty: the system's roots.
-    """
-
-    issuer: str
-    client_id: str
-    client_secret_file: str
-    name: str = "Single sign-on"
-    scopes: tuple[str, ...] = ("openid", "profile", "email")
-    groups_claim: str = "groups"
-    mfa_amr: tuple[str, ...] = ("mfa",)
-    mfa_acr: tuple[str, ...] = ()
-    ca_file: str = ""
-    roles: tuple[OidcRole, ...] = ()
-
-
-class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The audit log.
-
-    Attributes:
-        witness: file that each checkpoint is appended to as well, on another disk; empty keeps none.
-    """
-
-    witness: str = ""
-
-
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings of the server.
+    """All settings of the server; a feature's own are in the section that its door declares.
 
     Attributes:
+        sections: those of features that the file has, by name; ask `get` or `find` by type.
         trust_domain: SPIFFE trust domain of every certificate.
         listen: address the listeners bind to.
         host_names: names and addresses devices and people reach us by; they stand in the server certificates.
@@ -113,10 +78,15 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_level: str = "info"
     ports: Ports = Ports()
     nats: Nats = Nats()
-    media: Media = Media()
-    access: Access = Access()
-    oidc: Oidc | None = None
-    audit: Audit = Audit()
+    sections: Mapping[str, msgspec.Struct] = {}
+
+    def get(self, kind: type[S]) -> S:
+        """Return a feature's section, with its defaults where the file has none."""
+        return self.find(kind) or kind()
+
+    def find(self, kind: type[S]) -> S | None:
+        """Return a feature's section, None where the file has none."""
+        return next((one for one in self.sections.values() if isinstance(one, kind)), None)
 
     @property
     def public_name(self) -> str:
@@ -135,28 +105,46 @@ def ports_from(base: int) -> Ports:
     return Ports(console=base, devices=base + 1, mqtt=base + 2, nats=base + 3, dtls=base + 4)
 
 
-def load_config(folder: DataFolder) -> ServerConfig:
+def load_config(folder: DataFolder, sections: Iterable[Section]) -> ServerConfig:
     """Return the settings of a data folder.
 
     Raises:
         ConfigError: missing, not TOML, an unknown or wrong field; names file and field.
     """
-    return parse_config(_read(folder.config), source=str(folder.config))
+    return parse_config(_read(folder.config), sections, source=str(folder.config))
 
 
-def parse_config(content: bytes, *, source: str) -> ServerConfig:
+def parse_config(content: bytes, sections: Iterable[Section], *, source: str) -> ServerConfig:
     """Return the settings in `content`; `source` names it in errors. Raises ConfigError."""
     try:
-        config = msgspec.convert(tomllib.loads(content.decode()), ServerConfig)
+        found = tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             f"{source}: expected TOML, found an error: {error}",
             hint=_HINT,
         ) from error
+    if "sections" in found:
+        raise ConfigError(f"{source}: expected sections by their names, found `sections`", hint=_HINT)
+    parsed = {
+        one.name: _parse_section(one, found.pop(one.name), source) for one in sections if one.name in found
+    }
+    try:
+        config = msgspec.convert(found, ServerConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {error}", hint=_HINT) from error
     _check(config, source)
-    return config
+    return msgspec.structs.replace(config, sections=parsed)
+
+
+def _parse_section(section: Section, found: object, source: str) -> msgspec.Struct:
+    try:
+        settings = msgspec.convert(found, section.kind)
+        section.check(settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {section.name}: {error}", hint=_HINT) from error
+    except InvalidInputError as error:
+        raise ConfigError(f"{source}: {error.message}", hint=_HINT) from error
+    return settings
 
 
 def render_config(config: ServerConfig) -> bytes:
@@ -177,33 +165,17 @@ def render_config(config: ServerConfig) -> bytes:
     return "\n".join(lines).encode()
 
 
-def _check_access(config: ServerConfig, source: str) -> None:
-    try:
-        for name in config.access.__struct_fields__:
-            parse_duration(getattr(config.access, name), what=f"{source}: access.{name}")
-    except InvalidInputError as error:
-        raise ConfigError(error.message) from error
-    if config.oidc is not None and not config.oidc.issuer.startswith("https://"):
-        raise ConfigError(f"{source}: oidc.issuer: expected https://…, found {config.oidc.issuer[:100]!r}")
-
-
 def _check(config: ServerConfig, source: str) -> None:
     try:
         parse_trust_domain(config.trust_domain)
-        parse_duration(config.media.max_view, what="media.max_view")
     except InvalidInputError as error:
         raise ConfigError(f"{source}: {error.message}") from error
     try:
         ipaddress.ip_address(config.listen)
     except ValueError as error:
         raise ConfigError(f"{source}: listen: expected an IP address, found {config.listen!r}") from error
-    if config.audit.witness and not Path(config.audit.witness).is_absolute():
-        raise ConfigError(
-            f"{source}: audit.witness: expected an absolute path, found {config.audit.witness!r}"
-        )
     if not config.host_names:
         raise ConfigError(f"{source}: host_names: expected at least one name, found none")
-    _check_access(config, source)
     if config.log_level not in LOG_LEVELS:
         raise ConfigError(
             f"{source}: log_level: expected one of {', '.join(LOG_LEVELS)}, found {config.log_level[:40]!r}"

@@ -24,6 +24,7 @@ IdQuery: TypeAlias = sa.Select[tuple[str]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
+_PROGRAM_LIMIT = "54000"  # PostgreSQL's word for a value too large for an index or row, among its outages
 _RETRY_AFTER_S = 5
 
 
@@ -176,11 +177,14 @@ class Database:
                 retry_after_s=_RETRY_AFTER_S,
             ) from error
         except sa.exc.OperationalError as error:
-            raise UnavailableError(
-                "database: expected it to answer, found an error",
-                hint="Look at disk space, at who owns the file, and that the database is running.",
-                retry_after_s=_RETRY_AFTER_S,
-            ) from error
+            if getattr(error.orig, "sqlstate", None) == _PROGRAM_LIMIT:
+                raise InvalidInputError(
+                    "value: expected one a database can hold, found it over a limit of PostgreSQL"
+                ) from error
+            raise _unavailable() from error
+        except (sa.exc.InterfaceError, sa.exc.InternalError) as error:
+            # The connection is gone, or the server became read-only.
+            raise _unavailable() from error
         except sa.exc.DatabaseError as error:
             if "malformed" in str(error) or "not a database" in str(error):
                 raise CorruptDataError(
@@ -188,6 +192,14 @@ class Database:
                     hint="Stop Fleetward and restore the last backup; nothing was changed.",
                 ) from error
             raise
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError(
+        "database: expected it to answer, found an error",
+        hint="Look at disk space, at who owns the file, and that the database is running.",
+        retry_after_s=_RETRY_AFTER_S,
+    )
 
 
 def _make_engine(url: str) -> sa.Engine:

@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
-import msgspec
 from fastapi import APIRouter
 
 from fleetward.base.clock import Clock
 from fleetward.base.coap import CoapAnswer, CoapRequest
+from fleetward.base.config import Section
 from fleetward.base.db import Database, Tx
 from fleetward.base.events import Event, Severity
 from fleetward.base.permissions import Permission
@@ -179,31 +179,6 @@ class Forget:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """A section of fleetward.toml.
-
-    Attributes:
-        kind: its type; every field has a default unless the section is optional.
-        check: raises InvalidInputError over a value that the type alone lets pass.
-        is_optional: the section may be left out, and is None then.
-    """
-
-    section: str
-    kind: type[msgspec.Struct]
-    check: Callable[[Any], None] | None = None
-    is_optional: bool = False
-
-
-@dataclass(frozen=True)
-class Place:
-    """A page of the console; `permission` None is for everybody who signed in."""
-
-    path: str
-    permission: str | None
-    title: str
-
-
-@dataclass(frozen=True)
 class Feature:
     """A feature's door.
 
@@ -217,7 +192,7 @@ class Feature:
     context: type | None = None
     routes: tuple[Routes, ...] = ()
     coap: tuple[CoapResource, ...] = ()
-    settings: tuple[Settings, ...] = ()
+    settings: tuple[Section, ...] = ()
     permissions: tuple[Permission, ...] = ()
     events: tuple[EventKind, ...] = ()
     hears: tuple[Hears, ...] = ()
@@ -225,4 +200,3 @@ class Feature:
     starts: tuple[Start, ...] = ()
     timers: tuple[Timer, ...] = ()
     forgets: tuple[Forget, ...] = ()
-    places: tuple[Place, ...] = ()

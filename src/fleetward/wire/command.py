@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from fleetward.base.errors import InvalidInputError
-from fleetward.wire.bounded_json import parse_bounded_json
+from fleetward.wire.bounded_json import parse_bounded_json, parse_typed_json
 
 MAX_COMMAND_BYTES = 16 * 1024
 MAX_RESULT_BYTES = 32 * 1024
@@ -56,13 +56,13 @@ def parse_command_name(text: str) -> str:
 
 def parse_command(payload: bytes) -> Command:
     """Return the command in a payload. Raises InvalidInputError when it is none, or over 16 KiB."""
-    parse_bounded_json(payload, what="command", max_bytes=MAX_COMMAND_BYTES)
-    try:
-        command = _decode_command(payload)
-    except msgspec.MsgspecError as error:
-        raise InvalidInputError(
-            "command: expected id, name, args and expires_at, found another form"
-        ) from error
+    command = parse_typed_json(
+        payload,
+        _decode_command,
+        what="command",
+        expected="id, name, args and expires_at",
+        max_bytes=MAX_COMMAND_BYTES,
+    )
     parse_command_name(command.name)
     if command.expires_at.tzinfo is None:
         raise InvalidInputError("command: expires_at: expected an offset such as Z, found none")
@@ -82,13 +82,13 @@ def render_command(command: Command) -> bytes:
 
 def parse_result(payload: bytes) -> CommandResult:
     """Return the result in a payload. Raises InvalidInputError when it is none, or over 32 KiB."""
-    parse_bounded_json(payload, what="command result", max_bytes=MAX_RESULT_BYTES)
-    try:
-        result = _decode_result(payload)
-    except msgspec.MsgspecError as error:
-        raise InvalidInputError(
-            "command result: expected ok and output or error, found another form"
-        ) from error
+    result = parse_typed_json(
+        payload,
+        _decode_result,
+        what="command result",
+        expected="ok and output or error",
+        max_bytes=MAX_RESULT_BYTES,
+    )
     if len(result.error) > MAX_ERROR_CHARS:
         raise InvalidInputError(f"command result: error: expected at most {MAX_ERROR_CHARS} characters")
     return result

@@ -4,13 +4,15 @@ Both carry a version that only grows, so that a message that comes late or twice
 that has lost its memory reports version 0, and counts from there.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 from fleetward.base.errors import InvalidInputError
-from fleetward.wire.bounded_json import parse_bounded_json
+from fleetward.wire.bounded_json import parse_bounded_json, parse_typed_json
 
+T = TypeVar("T")
 MAX_SHADOW_BYTES = 32 * 1024
 MAX_SHADOW_DEPTH = 8
 _MAX_VERSION = 2**53
@@ -41,22 +43,14 @@ _decode_reported = msgspec.json.Decoder(Reported).decode
 
 def parse_desired(payload: bytes) -> Desired:
     """Return the desired state in a payload. Raises InvalidInputError when it is none, or over 32 KiB."""
-    check_shadow_json(payload, "desired state")
-    try:
-        desired = _decode_desired(payload)
-    except msgspec.MsgspecError as error:
-        raise InvalidInputError("desired state: expected version and state, found another form") from error
+    desired = _parse(payload, _decode_desired, "desired state")
     _check_version("desired state", desired.version)
     return desired
 
 
 def parse_reported(payload: bytes) -> Reported:
     """Return the reported state in a payload. Raises InvalidInputError when it is none, or over 32 KiB."""
-    check_shadow_json(payload, "reported state")
-    try:
-        reported = _decode_reported(payload)
-    except msgspec.MsgspecError as error:
-        raise InvalidInputError("reported state: expected version and state, found another form") from error
+    reported = _parse(payload, _decode_reported, "reported state")
     _check_version("reported state", reported.version)
     _check_version("reported state", reported.desired_version)
     return reported
@@ -86,6 +80,17 @@ def shadow_delta(desired: dict[str, Any], reported: dict[str, Any]) -> dict[str,
 def check_shadow_json(payload: bytes, what: str) -> None:
     """Pass when a payload is JSON of at most 32 KiB and 8 levels. Raises InvalidInputError."""
     parse_bounded_json(payload, what=what, max_bytes=MAX_SHADOW_BYTES, max_depth=MAX_SHADOW_DEPTH)
+
+
+def _parse(payload: bytes, decode: Callable[[bytes], T], what: str) -> T:
+    return parse_typed_json(
+        payload,
+        decode,
+        what=what,
+        expected="version and state",
+        max_bytes=MAX_SHADOW_BYTES,
+        max_depth=MAX_SHADOW_DEPTH,
+    )
 
 
 def _check_version(what: str, version: int) -> None:

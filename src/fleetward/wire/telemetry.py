@@ -11,7 +11,7 @@ import msgspec
 
 from fleetward.base.clock import parse_time, render_time, render_time_or_none
 from fleetward.base.errors import InvalidInputError
-from fleetward.wire.bounded_json import check_depth, check_size, parse_bounded_json
+from fleetward.wire.bounded_json import check_size, check_value
 
 MAX_READING_BYTES = 64 * 1024
 MAX_MESSAGE_ID_CHARS = 64
@@ -58,14 +58,15 @@ def parse_reading(payload: bytes, *, what: str) -> Reading:
 
     Raises:
         TooLargeError: over 64 KiB.
-        InvalidInputError: broken or deeply nested JSON, a wrong field of an envelope, bytes that are no text.
+        InvalidInputError: JSON that is broken or beyond the rules of `bounded_json`, a wrong field of an
+            envelope, bytes that are no text.
     """
     check_size(payload, what=what, max_bytes=MAX_READING_BYTES)
     try:
         value = msgspec.json.decode(payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         return Reading(_parse_text(payload, what, error))
-    check_depth(value, what=what)
+    check_value(value, payload, what=what)
     if isinstance(value, dict) and value.keys() in _ENVELOPES:
         return _parse_envelope(value, what)
     return Reading(value)
@@ -85,11 +86,14 @@ def render_record(device: str, kind: str, stream: str, reading: Reading, receive
 
 
 def parse_record(content: bytes) -> Record:
-    """Return a record of ours. Raises InvalidInputError when it is none."""
-    parse_bounded_json(content, what="record", max_bytes=2 * MAX_READING_BYTES, max_depth=20)
+    """Return a record of ours: what it holds was checked when it was taken in, maybe by an earlier release.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
     try:
         return _decode_record(content)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidInputError("record: expected one of ours, found another form") from error
 
 

@@ -1,9 +1,10 @@
 """What others need to know of access."""
 
+from fleetward.base.config import Section
 from fleetward.base.events import Severity
 from fleetward.base.feature import About, EventKind, Feature, Forget, House, Port, Role, Routes, Timer
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.access import http
+from fleetward.features.access import http, settings
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.service import breakglass, cleaning
 
@@ -136,6 +137,10 @@ feature = Feature(
         ),
         EventKind("break_glass.ended", Severity.WARNING, About.OPERATOR, "it is over and to be reviewed"),
         EventKind("break_glass.reviewed", Severity.NOTICE, About.OPERATOR, "what another person found"),
+    ),
+    settings=(
+        Section("access", settings.Access, settings.check_access),
+        Section("oidc", settings.Oidc, settings.check_oidc),
     ),
     permissions=(
         Permission("break_glass.approve", Reach.FLEET, "let another break the glass"),

@@ -1,9 +1,10 @@
 """What others need to know of audit."""
 
+from fleetward.base.config import Section
 from fleetward.base.events import Severity
 from fleetward.base.feature import About, EventKind, Feature, Port, Role, Routes, Timer
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.audit import http
+from fleetward.features.audit import http, settings
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.audit.service import Keeper
 
@@ -26,5 +27,6 @@ feature = Feature(
             "the witness cannot be read or written",
         ),
     ),
+    settings=(Section("audit", settings.Audit, settings.check),),
     permissions=(Permission("audit.read", Reach.FLEET, "read the audit log"),),
 )

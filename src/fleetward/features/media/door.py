@@ -1,9 +1,10 @@
 """What others need to know of media."""
 
+from fleetward.base.config import Section
 from fleetward.base.events import Severity
 from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.media import http, service
+from fleetward.features.media import http, service, settings
 from fleetward.features.media.relay import MediaContext
 
 feature = Feature(
@@ -22,5 +23,6 @@ feature = Feature(
             "media.refused", Severity.WARNING, About.DEVICE, "a camera or viewer was refused: `reason`"
         ),
     ),
+    settings=(Section("media", settings.Media, settings.check),),
     permissions=(Permission("video.view", Reach.DEVICES, "watch live video"),),
 )

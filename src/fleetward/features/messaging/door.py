@@ -1,9 +1,9 @@
 """What others need to know of messaging."""
 
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Port, Routes
+from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.messaging import coap, http
+from fleetward.features.messaging import coap, http, service
 from fleetward.features.messaging.http import MessagingContext
 
 feature = Feature(
@@ -40,6 +40,12 @@ feature = Feature(
             or_severities=frozenset({Severity.CRITICAL}),
         ),
         EventKind("telemetry.refused", Severity.WARNING, About.DEVICE, "a message that cannot be accepted"),
+        EventKind(
+            "deadletter.added",
+            Severity.WARNING,
+            About.DEVICE,
+            "a message that could be read and not handled; it is kept for 30 days",
+        ),
         EventKind("shadow.desired", Severity.INFO, About.DEVICE, "what is desired changed"),
         EventKind("command.queued", Severity.INFO, About.DEVICE, "a command waits for its device"),
         EventKind("command.done", Severity.INFO, About.DEVICE, "and was carried out"),
@@ -53,4 +59,5 @@ feature = Feature(
         Permission("shadow.write", Reach.DEVICES, "change what is desired"),
         Permission("telemetry.read", Reach.DEVICES, "see what devices send"),
     ),
+    forgets=(Forget("told-lines", service.TOLD_FOR, service.forget_old),),
 )

@@ -3,9 +3,7 @@
 Every handler may run twice for the same event or message and changes nothing the second time.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,14 +11,11 @@ import msgspec
 from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.messaging import service
+from fleetward.features.messaging.intake.batch import DeviceMessage, Refused, Stage
+from fleetward.features.messaging.intake.keep import ACTOR, TakenIn, keep
+from fleetward.features.messaging.intake.parse import parse
 from fleetward.features.messaging.model import AdmissionRecord, CommandRecord, Shadow
-from fleetward.features.messaging.service.reports import is_told, record_firmware, record_told
-from fleetward.wire.command import CommandResult, parse_result
-from fleetward.wire.mqtt_topics import Topic, TopicKind
-from fleetward.wire.shadow import Reported, parse_reported
-from fleetward.wire.telemetry import Reading, parse_reading
 
-ACTOR = "system:messaging"
 # Of these the admission records must hear: each can open or close the way to a session.
 ADMISSION_KINDS = frozenset(
     {
@@ -55,41 +50,6 @@ class Notice(msgspec.Struct, frozen=True):
 _decode_notice = msgspec.json.Decoder(Notice).decode
 
 
-@dataclass(frozen=True)
-class DeviceMessage:
-    """One message of a device, not yet looked at.
-
-    Attributes:
-        sequence: its number in the broker's stream, 0 for a message without acknowledgement (QoS 0).
-    """
-
-    topic: Topic
-    unverified_payload: bytes
-    received_at: datetime
-    sequence: int
-
-
-@dataclass(frozen=True)
-class TakenReading:
-    """A reading to be kept."""
-
-    message: DeviceMessage
-    reading: Reading
-
-
-@dataclass(frozen=True)
-class TakenIn:
-    """What a batch of messages came to.
-
-    Attributes:
-        shadows: of devices that reported; what is desired and waits is theirs to get now.
-    """
-
-    readings: list[TakenReading]
-    shadows: list[Shadow]
-    answered: list[tuple[str, int]]
-
-
 def parse_notice(content: bytes) -> Notice:
     """Return the event in a message of ours. Raises InvalidInputError when it is none."""
     try:
@@ -122,32 +82,17 @@ def admission_page(db: Database, after: str) -> list[AdmissionRecord]:
 
 
 def take_in(
-    db: Database, messages: Sequence[DeviceMessage], refuse: Callable[[DeviceMessage, str], None]
-) -> TakenIn:
-    """Take in messages of devices: check each, write shadows and results, return the readings to keep.
+    db: Database, stages: Sequence[Stage], messages: Sequence[DeviceMessage]
+) -> tuple[TakenIn, tuple[Refused, ...]]:
+    """Take in messages of devices: read them, pass them through `stages`, write what changes states.
 
-    Args:
-        refuse: told each message that cannot be accepted, and why.
+    Return what came of them, with the readings to keep, and what was refused.
     """
-    readings: list[TakenReading] = []
-    reports: list[tuple[DeviceMessage, Reported]] = []
-    results: list[tuple[DeviceMessage, CommandResult]] = []
-    for message in messages:
-        try:
-            if message.topic.kind is TopicKind.SHADOW_REPORTED:
-                reports.append((message, parse_reported(message.unverified_payload)))
-            elif message.topic.kind is TopicKind.COMMAND_RESULT:
-                results.append((message, parse_result(message.unverified_payload)))
-            else:
-                what = message.topic.mqtt
-                readings.append(TakenReading(message, parse_reading(message.unverified_payload, what=what)))
-        except InvalidInputError as error:
-            refuse(message, error.message)
-    told = [one for one in readings if one.message.topic.kind is TopicKind.LOG and is_told(one.reading)]
-    if not reports and not results and not told:
-        return TakenIn(readings, [], [])
-    shadows, answered = _write_states(db, reports, results, told)
-    return TakenIn(readings, shadows, answered)
+    batch = parse(messages)
+    now = db.clock.now()
+    for stage in stages:
+        batch = stage(batch, now)
+    return keep(db, batch), batch.refused
 
 
 def commands_for(db: Database, devices: Iterable[str]) -> list[CommandRecord]:
@@ -178,26 +123,3 @@ def mark_sent(db: Database, commands: Sequence[CommandRecord]) -> None:
     """Note that commands were published."""
     with db.write(ACTOR) as tx:
         service.mark_sent(tx, commands)
-
-
-def _write_states(
-    db: Database,
-    reports: list[tuple[DeviceMessage, Reported]],
-    results: list[tuple[DeviceMessage, CommandResult]],
-    told: list[TakenReading],
-) -> tuple[list[Shadow], list[tuple[str, int]]]:
-    shadows: list[Shadow] = []
-    answered: list[tuple[str, int]] = []
-    with db.write(ACTOR) as tx:
-        for message, reported in reports:
-            shadow = service.record_reported(tx, message.topic.device, reported, message.received_at)
-            if shadow is not None:
-                shadows.append(shadow)
-                record_firmware(tx, shadow)
-        for message, result in results:
-            device, number = message.topic.device, int(message.topic.name)
-            if service.record_result(tx, device, number, result):
-                answered.append((device, number))
-        for one in told:
-            record_told(tx, one.message.topic.device, one.reading)
-    return shadows, answered

@@ -24,6 +24,36 @@ class WatchItem:
     value: Any
 
 
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that could not be handled.
+
+    Attributes:
+        consumer: which of ours could not: `ingest` takes in what devices send.
+        device: whose message it was, None for one of our own.
+        received_at, failed_at: RFC 3339.
+        failures: how often it was tried, alone.
+    """
+
+    number: int
+    consumer: str
+    subject: str
+    device: str | None
+    received_at: str
+    failed_at: str
+    failures: int
+    reason: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class ReplayOutcome:
+    """What came of playing a dead letter again; it is gone when it was handled."""
+
+    handled: bool
+    reason: str = ""
+
+
 class TelemetryLog(Protocol):
     """What devices have sent, as far back as it is kept. Blocks: call it from a thread."""
 

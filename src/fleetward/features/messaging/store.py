@@ -1,12 +1,13 @@
 """Messaging's SQL: shadows and commands."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fleetward.base.db import RowId, Timestamp, Tx, metadata
 from fleetward.base.events import events_table
@@ -47,6 +48,14 @@ commands = sa.Table(
     sa.Column("result", sa.Text, nullable=True),
     sa.Index("ix_commands_device", "device", "id"),
     sa.Index("ix_commands_state", "state", "send_at"),
+)
+# Log lines that became events, so that a repeat does not become a second one.
+told = sa.Table(
+    "told_lines",
+    metadata,
+    sa.Column("device", sa.String(64), primary_key=True),
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("at", Timestamp, nullable=False, index=True),
 )
 _OPEN = tuple(state.value for state in OPEN_STATES)
 _LAST_EVENT_ID = sa.select(sa.func.coalesce(sa.func.max(events_table.c.id), 0))
@@ -117,6 +126,12 @@ def find_command(tx: Tx, device: str, number: int) -> CommandRecord | None:
     query = commands.select().where(commands.c.id == number, commands.c.device == device)
     row = tx.conn.execute(query).one_or_none()
     return None if row is None else _as_command(row)
+
+
+def find_open_by_number(tx: Tx, numbers: Collection[int]) -> dict[int, CommandRecord]:
+    """Return those of these commands that have no result."""
+    query = commands.select().where(commands.c.id.in_(numbers), commands.c.state.in_(_OPEN))
+    return {row.id: _as_command(row) for row in tx.conn.execute(query)}
 
 
 def list_commands(tx: Tx, device: str, *, limit: int) -> list[CommandRecord]:
@@ -190,6 +205,25 @@ def finish_command(tx: Tx, number: int, state: CommandState, result: CommandResu
         .values(state=state.value, finished_at=tx.now, result=text)
     )
     return done.rowcount == 1
+
+
+def insert_told(tx: Tx, lines: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Remember that lines were told, each by its device and key; return those that were not told before."""
+    if not lines:
+        return set()
+    insert = sqlite.insert if tx.conn.dialect.name == "sqlite" else postgresql.insert
+    statement = (
+        insert(told)
+        .values([{"device": device, "key": key, "at": tx.now} for device, key in lines])
+        .on_conflict_do_nothing()
+        .returning(told.c.device, told.c.key)
+    )
+    return {(row.device, row.key) for row in tx.conn.execute(statement)}
+
+
+def delete_told(tx: Tx, before: datetime) -> int:
+    """Forget lines told before a time."""
+    return tx.conn.execute(told.delete().where(told.c.at < before)).rowcount
 
 
 def _shadow_values(shadow: Shadow) -> dict[str, Any]:

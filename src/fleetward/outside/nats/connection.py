@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 
 from fleetward.base.errors import ConfigError, UnavailableError
 from fleetward.base.logging import get_logger
+from fleetward.outside.nats.lean import install_lean_parser
 
 log = get_logger("nats")
 
@@ -94,6 +95,7 @@ async def connect(address: NatsAddress, *, seed: str, name: str) -> NatsConnecti
         ConfigError: the CA file cannot be read.
     """
     connection = NatsConnection(Client())
+    install_lean_parser(connection.client)
     logging.getLogger("asyncio").addFilter(_drop_eof_warning)
 
     async def on_reconnected() -> None:

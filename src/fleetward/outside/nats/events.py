@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
 
-from nats.aio.msg import Msg
-
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
@@ -14,6 +12,7 @@ from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
 from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, refusal_of
 from fleetward.outside.nats.connection import NatsConnection
+from fleetward.outside.nats.consumer import Delivery
 from fleetward.outside.nats.downlink import Downlink
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.outbox import SUBJECT_PREFIX
@@ -49,7 +48,7 @@ class EventHandler:
         self._admission = admission
         self._downlink = downlink
 
-    async def handle(self, batch: list[Msg]) -> None:
+    async def handle(self, batch: list[Delivery]) -> None:
         """Write changed admission records first: that disconnects who must go."""
         notices = _parse(batch)
         revoked = {
@@ -96,7 +95,7 @@ def _revoked(device: str) -> Refusal:
     return Refusal(RefusalCode.CERTIFICATE_REVOKED, f"A certificate of device {device} was revoked.", device)
 
 
-def _parse(batch: list[Msg]) -> list[handlers.Notice]:
+def _parse(batch: list[Delivery]) -> list[handlers.Notice]:
     notices = []
     for message in batch:
         try:

@@ -5,11 +5,11 @@ the message lies; acknowledged there after it is kept. QoS 0: from plain subscri
 """
 
 import asyncio
-import hashlib
+import re
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from datetime import UTC
+from datetime import datetime
 
-from nats.aio.msg import Msg
 from nats.js.api import Header
 
 from fleetward.base.clock import Clock
@@ -17,11 +17,16 @@ from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
-from fleetward.features.messaging.handlers import DeviceMessage, TakenReading
+from fleetward.features.messaging.intake.batch import DeviceMessage, Stage, repeat_key
+from fleetward.features.messaging.intake.keep import TakenReading
 from fleetward.features.messaging.model import Shadow
 from fleetward.outside.nats.batch import BatchPublisher, Outgoing
 from fleetward.outside.nats.connection import NatsConnection, retry
+from fleetward.outside.nats.consumer import Delivery
+from fleetward.outside.nats.dead_letters import DeadLetterBox
 from fleetward.outside.nats.downlink import Downlink
+from fleetward.outside.nats.isolating import IsolatingHandler
+from fleetward.outside.nats.lean import follow_lean
 from fleetward.outside.nats.refusals import RefusalRecorder
 from fleetward.outside.nats.streams import MQTT_SUBJECT_PREFIX
 from fleetward.wire.mqtt_topics import UPWARD, Topic, TopicKind, parse_subject
@@ -33,6 +38,7 @@ NAME = "ingest"
 _QOS_HEADER = "Nmqtt-Pub"
 # Marks a message that came by another way than MQTT, to be taken in as one of QoS 0.
 UNPROMISED_HEADERS = {_QOS_HEADER: "0"}
+_IS_UNPROMISED = re.compile(rb"\r\n" + _QOS_HEADER.encode() + rb":\s*0")
 _UPWARD_SUBJECTS = tuple(Topic("*", kind, "*").subject for kind in UPWARD)
 SUBJECTS = tuple(f"{MQTT_SUBJECT_PREFIX}{subject}" for subject in _UPWARD_SUBJECTS)
 _BATCH = 500
@@ -56,7 +62,14 @@ class Ingest:
         platform: NatsConnection,
         refusals: RefusalRecorder,
         downlink: Downlink,
+        dead_letters: DeadLetterBox,
+        stages: Sequence[Stage] = (),
     ) -> None:
+        """Prepare.
+
+        Args:
+            stages: what messages pass between being read and being kept.
+        """
         self._db = db
         self._threads = threads
         self._clock = clock
@@ -64,10 +77,15 @@ class Ingest:
         self._publisher = BatchPublisher(platform)
         self._refusals = refusals
         self._downlink = downlink
+        self._dead_letters = dead_letters
+        self._stages = stages
         self._unpromised: asyncio.Queue[DeviceMessage] = asyncio.Queue(_MAX_QUEUED)
+        self._isolating = IsolatingHandler(
+            self._take_in, on_handled=_forget, on_bad=self._set_aside_unpromised
+        )
         self.dropped = 0
 
-    async def handle(self, batch: list[Msg]) -> None:
+    async def handle(self, batch: list[Delivery]) -> None:
         """Take in a batch of QoS 1 messages; raises when they could not be kept, so that they come again."""
         await self._take_in([found for message in batch if (found := self._parse_promised(message))])
 
@@ -75,7 +93,7 @@ class Ingest:
         """Hear QoS 0 messages from now on."""
         await self._publisher.start()
         for subject in _UPWARD_SUBJECTS:
-            await self._platform.follow(subject, self._on_unpromised, queue=NAME)
+            await follow_lean(self._platform.client, subject, self._on_unpromised, queue=NAME)
 
     async def run(self) -> None:
         """Take in QoS 0 messages until cancelled."""
@@ -83,21 +101,18 @@ class Ingest:
             batch = [await self._unpromised.get()]
             while len(batch) < _BATCH and not self._unpromised.empty():
                 batch.append(self._unpromised.get_nowait())
-            await retry(lambda found=batch: self._take_in(found), what="ingest")  # type: ignore[misc]
+            await retry(lambda found=batch: self._isolating.run(found), what="ingest")  # type: ignore[misc]
 
     async def _take_in(self, messages: list[DeviceMessage]) -> None:
         if not messages:
             return
         loop = asyncio.get_running_loop()
-        refused: list[tuple[DeviceMessage, str]] = []
-        taken = await loop.run_in_executor(
-            self._threads, handlers.take_in, self._db, messages, lambda one, why: refused.append((one, why))
+        taken, refused = await loop.run_in_executor(
+            self._threads, handlers.take_in, self._db, self._stages, messages
         )
-        for message, reason in refused:
-            topic = message.topic
-            self._refusals.note_message(
-                topic.device, topic.mqtt, reason, size=len(message.unverified_payload)
-            )
+        for one in refused:
+            topic, size = one.message.topic, len(one.message.unverified_payload)
+            self._refusals.note_message(topic.device, topic.mqtt, one.reason, size=size)
         await self._publisher.publish(map(_outgoing, taken.readings))
         for shadow in taken.shadows:
             await self._after_report(shadow)
@@ -107,11 +122,23 @@ class Ingest:
         await self._platform.client.publish(f"fleet.shadow.{shadow.device}", b"")
         self._downlink.serve(shadow.device)
 
-    async def _on_unpromised(self, message: Msg) -> None:
+    async def _set_aside_unpromised(self, message: DeviceMessage, error: Exception, failures: int) -> None:
+        log.error("message_set_aside", consumer=NAME, subject=message.topic.subject, exc_info=error)
+        await self._dead_letters.put(
+            NAME,
+            subject=message.topic.subject,
+            sequence=0,
+            at=message.received_at,
+            payload=message.unverified_payload,
+            error=error,
+            failures=failures,
+        )
+
+    def _on_unpromised(self, subject: bytes, _reply: bytes, headers: bytes, payload: bytes) -> None:
         """Queue a QoS 0 message; a QoS 1 message comes by this way too, and is left to the consumer."""
-        if (message.headers or {}).get(_QOS_HEADER) != "0":
+        if not _IS_UNPROMISED.search(headers):
             return
-        found = self._parse(message, message.subject, 0)
+        found = self._parse(subject.decode(errors="replace"), payload, self._clock.now(), 0)
         if found is None:
             return
         try:
@@ -119,19 +146,22 @@ class Ingest:
         except asyncio.QueueFull:
             self.dropped += 1
 
-    def _parse_promised(self, message: Msg) -> DeviceMessage | None:
+    def _parse_promised(self, message: Delivery) -> DeviceMessage | None:
         subject = message.subject.removeprefix(MQTT_SUBJECT_PREFIX)
-        return self._parse(message, subject, message.metadata.sequence.stream)
+        return self._parse(subject, message.data, message.at, message.sequence)
 
-    def _parse(self, message: Msg, subject: str, sequence: int) -> DeviceMessage | None:
+    def _parse(self, subject: str, payload: bytes, at: datetime, sequence: int) -> DeviceMessage | None:
         try:
             topic = parse_subject(subject)
         except InvalidInputError as error:
             device = subject.split(".")[1]
-            self._refusals.note_message(device, subject, error.message, size=len(message.data))
+            self._refusals.note_message(device, subject, error.message, size=len(payload))
             return None
-        at = message.metadata.timestamp.astimezone(UTC) if sequence else self._clock.now()
-        return DeviceMessage(topic, message.data, at, sequence)
+        return DeviceMessage(topic, payload, at, sequence)
+
+
+async def _forget(_handled: Sequence[DeviceMessage]) -> None:
+    """Acknowledge nothing: nobody was promised anything."""
 
 
 def kept_subject(device: str, kind: str, stream: str) -> str:
@@ -156,11 +186,5 @@ def _outgoing(taken: TakenReading) -> Outgoing:
 
 
 def _headers(taken: TakenReading) -> dict[str, str] | None:
-    """Return what a repeat is known by: the device's id for it, else the broker's number and time."""
-    message, reading = taken.message, taken.reading
-    if reading.id:
-        named = f"{message.topic.subject}\0{reading.id}"
-        return {Header.MSG_ID.value: hashlib.sha256(named.encode()).hexdigest()[:32]}
-    if message.sequence:
-        return {Header.MSG_ID.value: f"{message.sequence}-{message.received_at.timestamp():.6f}"}
-    return None
+    key = repeat_key(taken.message, taken.reading)
+    return None if key is None else {Header.MSG_ID.value: key}

@@ -116,11 +116,25 @@ class RefusalRecorder:
         self._add(
             "telemetry.refused",
             (device,),
-            f"A message of device {device} on {topic} was refused: {reason}",
+            f"A message of device {device} on {topic[:_MAX_DETAIL_CHARS]} was refused: {reason}",
             device=device,
             severity=Severity.WARNING,
-            topic=topic,
+            topic=topic[:_MAX_DETAIL_CHARS],
             bytes=size,
+        )
+
+    def note_dead_letter(self, consumer: str, device: str | None, subject: str, reason: str) -> None:
+        """Record that a message could not be handled and lies among the dead letters."""
+        whose = f"of device {device} " if device else ""
+        self._add(
+            "deadletter.added",
+            (consumer, device or ""),
+            f"A message {whose}could not be handled by {consumer} and was set aside.",
+            device=device,
+            severity=Severity.WARNING,
+            consumer=consumer,
+            subject=subject[:_MAX_DETAIL_CHARS],
+            reason=reason[:_MAX_DETAIL_CHARS],
         )
 
     def _note_tls(self, refused: TlsRefused) -> None:

@@ -30,6 +30,7 @@ EVENTS = "EVENTS"
 TELEMETRY = "TELEMETRY"
 LOGS = "LOGS"
 METRICS = "METRICS"
+DEAD_LETTERS = "DEADLETTERS"
 ADMISSION_BUCKET = "admission"
 PRESENCE_BUCKET = "presence"
 MQTT_MESSAGES = "$MQTT_msgs"
@@ -60,6 +61,9 @@ class Retention:
     metrics_age_s: float = 7 * _DAY_S
     events_age_s: float = 90 * _DAY_S
     max_per_subject: int = 100_000
+    dead_letters_age_s: float = 30 * _DAY_S
+    max_dead_letter_bytes: int = 64 * 1024**2
+    max_dead_letters_per_device: int = 100
 
 
 def kv_subject(bucket: str, key: str) -> str:
@@ -75,6 +79,13 @@ async def ensure_streams(js: JetStreamContext, *, replicas: int, retention: Rete
         _bounded(TELEMETRY, "telemetry.>", retention.telemetry_age_s, share * 6, retention.max_per_subject),
         _bounded(LOGS, "logs.>", retention.logs_age_s, share * 2, retention.max_per_subject),
         _bounded(METRICS, "metrics.>", retention.metrics_age_s, share, retention.max_per_subject),
+        _bounded(
+            DEAD_LETTERS,
+            "deadletters.>",
+            retention.dead_letters_age_s,
+            retention.max_dead_letter_bytes,
+            retention.max_dead_letters_per_device,
+        ),
         _bucket(ADMISSION_BUCKET),
         _bucket(PRESENCE_BUCKET),
     ):

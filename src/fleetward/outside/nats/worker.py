@@ -15,6 +15,7 @@ from fleetward.features.messaging.model import Refusal
 from fleetward.outside.nats import events, ingest
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.consumer import DurableConsumer
+from fleetward.outside.nats.dead_letters import DeadLetterBox
 from fleetward.outside.nats.downlink import Downlink
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.presence import PresenceMirror, PresenceRecorder
@@ -67,6 +68,9 @@ class Worker:
             on_takeover=shared.refusals.note_takeover,
             on_open=self._downlink.serve,
         )
+        dead_letters = DeadLetterBox(
+            shared.platform, shared.js, shared.clock, shared.refusals.note_dead_letter
+        )
         self._ingest = ingest.Ingest(
             db=shared.db,
             threads=shared.threads,
@@ -74,6 +78,7 @@ class Worker:
             platform=shared.platform,
             refusals=shared.refusals,
             downlink=self._downlink,
+            dead_letters=dead_letters,
         )
         self._handler = events.EventHandler(
             db=shared.db,
@@ -91,6 +96,7 @@ class Worker:
                 name=ingest.NAME,
                 subjects=ingest.SUBJECTS,
                 handle=self._ingest.handle,
+                dead_letters=dead_letters,
                 ack_wait_s=10.0,
             ),
             DurableConsumer(
@@ -100,6 +106,7 @@ class Worker:
                 name=events.NAME,
                 subjects=events.SUBJECTS,
                 handle=self._handler.handle,
+                dead_letters=dead_letters,
                 ack_wait_s=2.0,  # a revocation waits no longer than that when a process dies over it
             ),
         ]

@@ -18,6 +18,7 @@ from fleetward.outside.tls.client import TlsIdentity
 from fleetward.programs.agent import chip, inbox, orders
 from fleetward.programs.agent.abilities.ability import Ability, Reading
 from fleetward.programs.agent.edge import Edge
+from fleetward.programs.agent.forward import Forwarder
 from fleetward.programs.agent.identity import Identity
 from fleetward.programs.agent.keys import DeviceKeys, KeyTrouble, open_device_keys
 from fleetward.programs.agent.loop import Timer, Worker
@@ -30,10 +31,7 @@ from fleetward.wire.mqtt_topics import TopicKind
 _STATUS_EVERY_S = 10.0
 _STATUS_DELAY_S = 0.1
 _KEYS_PAUSE_S = 5.0
-_FORWARD_EVERY_S = 30.0
 _MAX_BATCHES = 4
-# Forwarding these would make more of them.
-_NOT_FORWARDED = frozenset({"message_dropped", "queue_trouble"})
 
 
 class Agent:
@@ -65,7 +63,7 @@ class Agent:
         self._identity: Identity | None = None
         self._keys_trouble = ""
         self._status_timer: Timer | None = None
-        self._forwarded: dict[tuple[str, str], tuple[float, int]] = {}
+        self._forwarder = Forwarder()
         parts.log.forward = lambda entry: parts.loop.post(lambda: self._forward(entry))
         self._session.run_command = self._run_command
         self._session.on_connected = self._on_connected
@@ -219,20 +217,13 @@ class Agent:
         return ""
 
     def _forward(self, entry: dict[str, object]) -> None:
-        """Send a warning to the platform: one of a name in 30 s, with a count of those left out.
+        """Send a warning to the platform.
 
         It passes no ability's stage: that an ability has failed must be heard also when its stage has.
         """
-        name = (str(entry["event"]), str(entry.get("ability", "")))
-        last_s, left_out = self._forwarded.get(name, (float("-inf"), 0))
-        now_s = time.monotonic()
-        if name[0] in _NOT_FORWARDED:
-            return
-        if now_s - last_s < _FORWARD_EVERY_S:
-            self._forwarded[name] = (last_s, left_out + 1)
-            return
-        self._forwarded[name] = (now_s, 0)
-        self._session.put_reading(TopicKind.LOG, "", {**entry, "repeated": left_out} if left_out else entry)
+        chosen = self._forwarder.choose(entry, time.monotonic())
+        if chosen is not None:
+            self._session.put_reading(TopicKind.LOG, "", chosen)
 
     def _write_status(self, delay_s: float = 0.0) -> None:
         """Write the status in `delay_s`, and from then on every ten seconds."""

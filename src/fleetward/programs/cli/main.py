@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -104,14 +104,18 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
-    except FleetwardError as error:
-        _show(error)
-        sys.exit(1)
-    except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
-            raise
-        _show(_storage_error(error))
-        sys.exit(1)
+    except (FleetwardError, OSError) as error:
+        end_with(error)
+
+
+def end_with(error: Exception) -> NoReturn:
+    """Show an error of ours, or of a disk, and exit with 1. Any other is raised."""
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        error = _storage_error(error)
+    if not isinstance(error, FleetwardError):
+        raise error
+    _show(error)
+    sys.exit(1)
 
 
 def _storage_error(error: OSError) -> FleetwardError:

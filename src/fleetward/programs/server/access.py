@@ -1,29 +1,37 @@
 """Wires access from settings: limits of sessions, names passkeys are bound to, the OpenID provider."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from fleetward.base.clock import Clock
-from fleetward.base.config import Oidc, OidcRole, ServerConfig
+from fleetward.base.config import ServerConfig
 from fleetward.base.db import Database
 from fleetward.base.errors import ConfigError, InvalidInputError
 from fleetward.base.ids import parse_duration, parse_id
 from fleetward.base.layout import DataFolder
+from fleetward.base.permissions import Permission
 from fleetward.features.access.context import AccessContext, SingleSignOn
 from fleetward.features.access.model.passwords import Passwords
 from fleetward.features.access.model.roles import ALL_GROUPS, Role, parse_role
 from fleetward.features.access.service import signing_up
 from fleetward.features.access.service.authorize import Decider, load_policies
 from fleetward.features.access.service.keys import ensure_sealer, load_common_passwords
+from fleetward.features.access.settings import Access, Oidc, OidcRole
 from fleetward.features.devices import service as devices
 from fleetward.outside.oidc.client import OidcProvider, ProviderSettings
-from fleetward.programs.server.doors import CATALOGUE
 
 _HTTPS_PORT = ":443"
 
 
-def build_access(folder: DataFolder, config: ServerConfig, console: str, clock: Clock) -> AccessContext:
+def build_access(
+    folder: DataFolder,
+    config: ServerConfig,
+    console: str,
+    clock: Clock,
+    catalogue: Mapping[str, Permission],
+) -> AccessContext:
     """Return what access needs.
 
     Raises:
@@ -31,17 +39,18 @@ def build_access(folder: DataFolder, config: ServerConfig, console: str, clock: 
         ConfigError: [oidc] names an unknown role, or its secret cannot be read.
     """
     port = console.rpartition(":")[2]
+    limits, oidc = config.get(Access), config.find(Oidc)
     return AccessContext(
         console=console.removesuffix(_HTTPS_PORT),
         rp_id=config.public_name,
         origins=frozenset(f"https://{name}:{port}".removesuffix(_HTTPS_PORT) for name in config.host_names),
-        idle=parse_duration(config.access.session_idle, what="access.session_idle"),
-        absolute=parse_duration(config.access.session_absolute, what="access.session_absolute"),
+        idle=parse_duration(limits.session_idle, what="access.session_idle"),
+        absolute=parse_duration(limits.session_absolute, what="access.session_absolute"),
         sealer=ensure_sealer(folder.keys),
         passwords=Passwords(),
         common_passwords=load_common_passwords(),
-        decider=Decider(load_policies(CATALOGUE), devices),
-        sso=None if config.oidc is None else _build_sso(config.oidc, folder, clock),
+        decider=Decider(load_policies(catalogue), devices),
+        sso=None if oidc is None else _build_sso(oidc, folder, clock),
     )
 
 

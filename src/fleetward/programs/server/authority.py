@@ -12,6 +12,7 @@ from fleetward.base.events import Severity, emit
 from fleetward.features.audit import service as audit
 from fleetward.features.pki.authority.profiles import subject_key_id
 from fleetward.features.pki.authority.rollover import NAMES, replace_issuing_ca
+from fleetward.programs.server.doors import SETTINGS
 from fleetward.programs.server.folder import existing_folder
 from fleetward.programs.server.guard import hold_folder
 from fleetward.programs.server.initialise import database_url, load_notary, read_passphrase
@@ -40,7 +41,7 @@ def rotate(
     end; devices get new ones from the new CA at their next renewal, listeners at the next start.
     """
     folder = existing_folder(ctx, data)
-    config, clock = load_config(folder), SystemClock()
+    config, clock = load_config(folder, SETTINGS), SystemClock()
     passphrase = read_passphrase(root_passphrase_file).encode()
     with hold_folder(folder):
         db = Database(database_url(folder, config), clock, notary=load_notary(folder, config))

@@ -13,7 +13,7 @@ from fleetward.base.clock import Clock
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.db import Database
 from fleetward.base.errors import UnauthenticatedError
-from fleetward.base.feature import House, Port
+from fleetward.base.feature import Feature, House, Port
 from fleetward.base.ids import parse_duration
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import (
@@ -31,10 +31,12 @@ from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.audit.service import Keeper
+from fleetward.features.audit.settings import Audit
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
 from fleetward.features.events.tail import Tail
 from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
+from fleetward.features.media.settings import Media
 from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.overview.context import OverviewContext
 from fleetward.features.pki import http as pki_http
@@ -48,7 +50,7 @@ from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.programs.server.access import build_access
 from fleetward.programs.server.console import ConsoleRoute
-from fleetward.programs.server.doors import DOORS, routes_at
+from fleetward.programs.server.doors import DOORS, permissions_of, routes_at
 from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
 from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
@@ -74,7 +76,7 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Rooms:
-    """What every process of a platform has, whatever its roles."""
+    """What every process of a platform has, whatever its roles; `doors` says of which features it is made."""
 
     folder: DataFolder
     config: ServerConfig
@@ -86,6 +88,7 @@ class Rooms:
     audit: AuditContext
     updates: UpdatesContext
     access: AccessContext
+    doors: tuple[Feature, ...]
 
     @property
     def house(self) -> House:
@@ -94,7 +97,13 @@ class Rooms:
         return House(self.db, self.clock).furnished(self.pki, self.audit, self.updates, self.access, keeper)
 
 
-def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: Clock) -> Rooms:
+def build_rooms(
+    folder: DataFolder,
+    config: ServerConfig,
+    ports: Ports,
+    clock: Clock,
+    doors: tuple[Feature, ...] = DOORS,
+) -> Rooms:
     """Open database, keys and blobs.
 
     Raises:
@@ -133,7 +142,8 @@ def build_rooms(folder: DataFolder, config: ServerConfig, ports: Ports, clock: C
         pki=pki,
         audit=AuditContext(notary, _witness(config)),
         updates=load_updates_context(path, open_blobs(blobs_url(folder, config))),
-        access=build_access(folder, config, addresses.console, clock),
+        access=build_access(folder, config, addresses.console, clock, permissions_of(doors)),
+        doors=doors,
     )
 
 
@@ -154,21 +164,21 @@ def build_console_app(
     )
     identifier = Identifier(rooms.db, rooms.access, read_admin_token(rooms.folder.admin_token))
     edge = Edge(rooms.db, OperatorAuthenticator(rooms.db, identifier, rooms.access.decider.decide))
-    app = _new_app("Fleetward", house, edge, openapi_url="/api/v1/openapi.json")
-    _include_routes(app, Port.API, responses=PROBLEMS)
+    app = _new_app("Fleetward", rooms, house, edge, openapi_url="/api/v1/openapi.json")
+    _include_routes(app, rooms, Port.API, responses=PROBLEMS)
     describe_problems(app)
-    _include_routes(app, Port.PAGES)
+    _include_routes(app, rooms, Port.PAGES)
     app.router.routes.append(ConsoleRoute())
-    _add_limits(app, {Port.API, Port.PAGES}, _PAGE_POLICY)
+    _add_limits(app, rooms, {Port.API, Port.PAGES}, _PAGE_POLICY)
     return app
 
 
 def build_devices_app(rooms: Rooms, media: MediaContext) -> FastAPI:
     """Return the devices' application: nobody signs in, each route asks for a certificate or a claim."""
     house = rooms.house.furnished(media, _enrollment(rooms, lambda _: None))
-    app = _new_app("Fleetward devices", house, Edge(rooms.db, _NobodySignsIn()), openapi_url=None)
-    _include_routes(app, Port.DEVICES)
-    _add_limits(app, {Port.DEVICES}, _DEVICE_POLICY)
+    app = _new_app("Fleetward devices", rooms, house, Edge(rooms.db, _NobodySignsIn()), openapi_url=None)
+    _include_routes(app, rooms, Port.DEVICES)
+    _add_limits(app, rooms, {Port.DEVICES}, _DEVICE_POLICY)
     return app
 
 
@@ -180,30 +190,30 @@ def messaging_context(archive: Archive) -> MessagingContext:
 def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
     """Return what the relay needs; views may be opened by our own pages, under any of our names."""
     origins = frozenset(f"https://{name}:{rooms.ports.console}" for name in rooms.config.host_names)
-    longest = parse_duration(rooms.config.media.max_view, what="media.max_view")
+    longest = parse_duration(rooms.config.get(Media).max_view, what="media.max_view")
     return MediaContext(rooms.db, bus, origins, longest)
 
 
-def _new_app(title: str, house: House, edge: Edge, *, openapi_url: str | None) -> FastAPI:
+def _new_app(title: str, rooms: Rooms, house: House, edge: Edge, *, openapi_url: str | None) -> FastAPI:
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url=openapi_url)
     add_error_handlers(app)
     app.state.edge = edge
-    for door in DOORS:
+    for door in rooms.doors:
         if door.context is not None and door.context in house.things:
             setattr(app.state, door.name, house.things[door.context])
     return app
 
 
-def _include_routes(app: FastAPI, port: Port, **more: Any) -> None:
-    for routes in routes_at(port):
+def _include_routes(app: FastAPI, rooms: Rooms, port: Port, **more: Any) -> None:
+    for routes in routes_at(port, rooms.doors):
         app.include_router(routes.router, prefix=_PREFIX[port], **more)
 
 
-def _add_limits(app: FastAPI, ports: Collection[Port], policy: str) -> None:
+def _add_limits(app: FastAPI, rooms: Rooms, ports: Collection[Port], policy: str) -> None:
     limits = {
         path: most
         for port in ports
-        for routes in routes_at(port)
+        for routes in routes_at(port, rooms.doors)
         for path, most in routes.body_limits.items()
     }
     app.add_middleware(BodyLimit, limits=limits)
@@ -222,7 +232,8 @@ def _enrollment(rooms: Rooms, on_authorities: Callable[[list[x509.Certificate]],
 
 
 def _witness(config: ServerConfig) -> FileWitness | None:
-    return FileWitness(Path(config.audit.witness)) if config.audit.witness else None
+    witness = config.get(Audit).witness
+    return FileWitness(Path(witness)) if witness else None
 
 
 class _NobodySignsIn:

@@ -14,6 +14,7 @@ from fleetward.base.ids import parse_id
 from fleetward.features.pki.authority.ceremony import issue_cluster_node, issue_listener, load_ca
 from fleetward.outside.nats.config import BrokerSettings, ClusterSettings, render_config
 from fleetward.outside.nats.credentials import ensure_nats_keys
+from fleetward.programs.server.doors import SETTINGS
 from fleetward.programs.server.folder import existing_folder
 
 _LIFETIME = timedelta(days=90)
@@ -63,7 +64,7 @@ def node(
     Then start it there: nats-server -c FOLDER/nats.conf; after a renewal: nats-server --signal reload.
     """
     home = existing_folder(ctx, data)
-    config, now = load_config(home), SystemClock().now()
+    config, now = load_config(home, SETTINGS), SystemClock().now()
     for route in routes:
         if not route.startswith(_ROUTE):
             raise InvalidInputError(f"--route: expected tls://HOST:PORT, found {route!r}")

@@ -109,10 +109,11 @@ def up(
 def serve(ctx: click.Context, data: Path | None, roles: tuple[str, ...], port_base: int | None) -> None:
     """Run one process of a platform whose state is in PostgreSQL, a NATS cluster and an object store."""
     from fleetward.base.config import load_config  # noqa: PLC0415 - as above
+    from fleetward.programs.server.doors import SETTINGS  # noqa: PLC0415
     from fleetward.programs.server.run import run_roles  # noqa: PLC0415
 
     folder = existing_folder(ctx, data)
-    config = load_config(folder)
+    config = load_config(folder, SETTINGS)
     ports: Ports = config.ports if port_base is None else ports_from(port_base)
     configure_logging(level=config.log_level)
     sys.exit(run_roles(folder, config, ports, frozenset(roles)))

@@ -3,6 +3,9 @@
 The program has a door of its own, for what it tells beside the features.
 """
 
+from collections.abc import Iterable
+
+from fleetward.base.config import Section
 from fleetward.base.feature import EventKind, Feature, Port, Routes
 from fleetward.base.permissions import Permission
 from fleetward.features.access.door import feature as access
@@ -33,10 +36,22 @@ DOORS: tuple[Feature, ...] = (
     overview,
 )
 
-CATALOGUE: dict[str, Permission] = {one.name: one for door in DOORS for one in door.permissions}
+
+def settings_of(doors: Iterable[Feature]) -> tuple[Section, ...]:
+    """Return the sections of fleetward.toml that the doors declare."""
+    return tuple(one for door in doors for one in door.settings)
+
+
+def permissions_of(doors: Iterable[Feature]) -> dict[str, Permission]:
+    """Return what the doors' routes may ask for, by name."""
+    return {one.name: one for door in doors for one in door.permissions}
+
+
+SETTINGS = settings_of(DOORS)
+CATALOGUE = permissions_of(DOORS)
 EVENT_KINDS: dict[str, EventKind] = {one.name: one for door in DOORS for one in door.events}
 
 
-def routes_at(port: Port) -> list[Routes]:
+def routes_at(port: Port, doors: Iterable[Feature]) -> list[Routes]:
     """Return all routes of a port, those of the lower features first."""
-    return [routes for door in DOORS for routes in door.routes if routes.port is port]
+    return [routes for door in doors for routes in door.routes if routes.port is port]

@@ -30,6 +30,7 @@ from fleetward.features.updates.repository.ceremony import create_update_reposit
 from fleetward.migrations.runner import migrate
 from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.credentials import ensure_nats_keys
+from fleetward.programs.server.doors import SETTINGS
 
 MIN_PASSPHRASE_CHARS = 15
 
@@ -141,9 +142,11 @@ def adopt_log(folder: DataFolder, db: Database, notary: LogNotary) -> None:
 def _ensure_config(folder: DataFolder, wanted: ServerConfig) -> ServerConfig:
     if not folder.config.exists():
         content = render_config(wanted)
-        parse_config(content, source="settings")  # wrong ones would lock the folder's owner out of it
+        parse_config(
+            content, SETTINGS, source="settings"
+        )  # wrong ones would lock the folder's owner out of it
         write_secret(folder.config, content)
-    config = load_config(folder)
+    config = load_config(folder, SETTINGS)
     if wanted.trust_domain and config.trust_domain != wanted.trust_domain:
         raise ConflictError(
             f"{folder.path}: expected trust domain {wanted.trust_domain}, found {config.trust_domain}",

@@ -27,7 +27,6 @@ from fleetward.programs.server.build import (
     messaging_context,
 )
 from fleetward.programs.server.coap import CoapApp
-from fleetward.programs.server.doors import DOORS
 from fleetward.programs.server.ending import Ending
 from fleetward.programs.server.refusals import DtlsRefusals, TlsRefusals
 from fleetward.programs.server.tls import (
@@ -94,7 +93,7 @@ async def _listen_dtls(
 
     context = dtls_context(certificate, authorities)
     address = (rooms.config.listen, rooms.ports.dtls)
-    app = CoapApp(house.furnished(Uplink(publish)), [one for door in DOORS for one in door.coap])
+    app = CoapApp(house.furnished(Uplink(publish)), [one for door in rooms.doors for one in door.coap])
     server = await serve_dtls(address, context, app, DtlsRefusals(rooms.db))
     ending.watch("dtls", server.ended)
     stack.push_async_callback(server.close)

@@ -29,7 +29,6 @@ from fleetward.programs.server.build import (
     Rooms,
     build_rooms,
 )
-from fleetward.programs.server.doors import DOORS
 from fleetward.programs.server.ending import Ending
 from fleetward.programs.server.guard import check_ports, hold_folder
 from fleetward.programs.server.initialise import adopt_log
@@ -82,7 +81,7 @@ async def _run(
         adopt_log(folder, rooms.db, rooms.audit.notary)
         _renew_certificates(rooms)
         house = rooms.house
-        for start in (start for door in DOORS for start in door.starts):
+        for start in (start for door in rooms.doors for start in door.starts):
             start.act(house)
         messaging = await start_messaging(
             _messaging_settings(rooms, roles),
@@ -144,7 +143,7 @@ def _start_timers(
             messaging.reload_certificates()
             log.info("server_certificate_renewed")
 
-    acts = [Act("certificates", renew_certificates, 600.0), *acts_of(DOORS, house, roles)]
+    acts = [Act("certificates", renew_certificates, 600.0), *acts_of(rooms.doors, house, roles)]
     for one in acts:
         task = asyncio.create_task(repeat(one.name, one.act, every_s=one.every_s), name=one.name)
         stack.push_async_callback(_cancel, task)

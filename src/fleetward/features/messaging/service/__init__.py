@@ -8,6 +8,7 @@ from fleetward.features.messaging.service.admission import (
     registry_version,
     require_session,
 )
+from fleetward.features.messaging.service.cleaning import TOLD_FOR, forget_old
 from fleetward.features.messaging.service.commands import (
     check_command,
     due_commands,
@@ -18,7 +19,7 @@ from fleetward.features.messaging.service.commands import (
     list_full_queues,
     mark_sent,
     queue_command,
-    record_result,
+    record_results,
     time_out_commands,
 )
 from fleetward.features.messaging.service.sessions import (
@@ -31,6 +32,7 @@ from fleetward.features.messaging.service.sessions import (
 from fleetward.features.messaging.service.shadows import get_shadow, record_reported, set_desired
 
 __all__ = [
+    "TOLD_FOR",
     "SessionChange",
     "SessionRefusedError",
     "admission_record",
@@ -38,6 +40,7 @@ __all__ = [
     "check_command",
     "due_commands",
     "find_open_commands",
+    "forget_old",
     "get_command",
     "get_shadow",
     "has_expired_commands",
@@ -49,7 +52,7 @@ __all__ = [
     "queue_command",
     "record_refusal",
     "record_reported",
-    "record_result",
+    "record_results",
     "record_session_changes",
     "registry_version",
     "require_session",

@@ -1,6 +1,6 @@
 """Commands to devices: queued in SQL, sent until answered, closed once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -100,23 +100,34 @@ def mark_sent(tx: Tx, commands: Iterable[CommandRecord]) -> None:
     store.mark_sent(tx, by_number, send_at=by_number)
 
 
-def record_result(tx: Tx, device_id: str, number: int, result: CommandResult) -> bool:
-    """Close a command with what the device answered; a second or late answer changes nothing.
+def record_results(tx: Tx, results: Sequence[tuple[str, int, CommandResult]]) -> list[tuple[str, int]]:
+    """Close commands with what devices answered; a second or late answer changes nothing.
 
-    Return whether it closed it.
+    Return device and number of those it closed. What names no open command costs nothing more.
     """
-    command = store.find_command(tx, device_id, number)
+    waiting = store.find_open_by_number(tx, {number for _, number, _ in results})
+    return [
+        (device, number)
+        for device, number, result in results
+        if (command := waiting.get(number)) is not None
+        and command.device == device
+        and _close(tx, command, result)
+    ]
+
+
+def _close(tx: Tx, command: CommandRecord, result: CommandResult) -> bool:
     state = CommandState.DONE if result.ok else CommandState.FAILED
-    if command is None or not store.finish_command(tx, number, state, result):
+    if not store.finish_command(tx, command.id, state, result):
         return False
-    audit.append(tx, f"command.{state}", f"device:{device_id}", command=number, name=command.name)
+    device_id = command.device
+    audit.append(tx, f"command.{state}", f"device:{device_id}", command=command.id, name=command.name)
     emit(
         tx,
         f"command.{state}",
         f"Device {device_id} answered {command.name}: {'done' if result.ok else result.error[:200]}.",
         device=device_id,
         severity=Severity.INFO if result.ok else Severity.NOTICE,
-        command=number,
+        command=command.id,
         name=command.name,
     )
     return True

@@ -1,5 +1,6 @@
 """Shadows: what is desired of devices and what they report."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -56,24 +57,26 @@ def set_desired(
     return after
 
 
-def record_reported(tx: Tx, device_id: str, reported: Reported, received_at: datetime) -> Shadow | None:
-    """Keep what a device reports and return its shadow; None for an unknown device.
+def record_reported(tx: Tx, device_id: str, reports: Sequence[tuple[Reported, datetime]]) -> Shadow | None:
+    """Keep what a device reported, with the times we took it, in order; return its shadow.
 
-    An older or repeated report changes nothing. Reports are the device's own data: no audit entry.
+    None for an unknown device. An older or repeated report changes nothing; many cost one write. Reports are
+    the device's own data: no audit entry.
     """
     if devices.find_device(tx, device_id) is None:
         return None
-    before = get_shadow(tx, device_id)
-    if not accepts_reported(before, reported.version):
-        return before
-    after = replace(
-        before,
-        reported=reported.state,
-        reported_version=reported.version,
-        reported_at=received_at,
-        acknowledged_version=reported.desired_version,
-    )
-    _write(tx, before, after)
+    before = after = store.find_shadow(tx, device_id) or Shadow(device_id)
+    for reported, received_at in reports:
+        if accepts_reported(after, reported.version):
+            after = replace(
+                after,
+                reported=reported.state,
+                reported_version=reported.version,
+                reported_at=received_at,
+                acknowledged_version=reported.desired_version,
+            )
+    if after != before:
+        _write(tx, before, after)
     return after
 
 

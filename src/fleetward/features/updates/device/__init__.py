@@ -23,7 +23,3 @@ Answers: `Check` → `Offered` | `CheckFailed`; `Locate` → `Located` | `CheckF
 `RollBack` → `RolledBack` | `WriteFailed`. The others have none. `Save.content` replaces the state file before
 the command after it is touched; a kill anywhere is then recovered from by a new machine and `Started`.
 """
-
-from fleetward.features.updates.device.machine import UpdateMachine
-
-__all__ = ["UpdateMachine"]

@@ -162,7 +162,7 @@ class UpdateMachine:
                 return self._fail(event.reason, severity=None)
             case m.Trouble.DISK_FULL:
                 # Room may come back; until then the device needs what the download took.
-                commands = [m.Discard(), *self._fail(event.reason, severity="warning")]
+                commands = [m.Discard(), *self._fail(event.reason)]
                 self.wake_at_s = self._now_s + max(_FULL_PAUSE_S, self._settings.pause_s)
                 return commands
             case m.Trouble.MISMATCH:
@@ -182,7 +182,7 @@ class UpdateMachine:
         )
 
     def _on_write_failed(self, event: m.WriteFailed) -> list[m.Command]:
-        return self._fail(event.reason, severity="warning")
+        return self._fail(event.reason)
 
     def _on_switched(self, _event: m.Switched) -> list[m.Command]:
         candidate = self._memory.candidate
@@ -207,7 +207,6 @@ class UpdateMachine:
 
     def _on_confirmed(self, _event: m.Confirmed) -> list[m.Command]:
         self._floor = max(self._floor, self._boot.security_counter)
-        self._boot = msgspec.structs.replace(self._boot, is_trial=False)
         commands = self._forget_running_candidate()
         return [*commands, *self._rest(is_well=True)]
 

@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect
 
 from fleetward.base.errors import InvalidInputError, TooLargeError, UnavailableError
 from fleetward.features.updates.context import UpdatesContext
+from fleetward.features.updates.http.form import FormReader
 from fleetward.features.updates.model import MAX_SBOM_BYTES
 from fleetward.features.updates.service import NewRelease
-from fleetward.wire.form_data import FormParser, PartBegan, PartContent, PartEnded, parse_boundary
 
 _MAX_FIELD_BYTES = 256
 _TEXTS = ("model", "version", "security_counter")
@@ -31,17 +31,17 @@ async def receive_release(request: Request, context: UpdatesContext) -> AsyncIte
         TooLargeError: a field over its limit.
         UnavailableError: no room for the image.
     """
-    parser = FormParser(parse_boundary(request.headers.get("content-type", "")))
     path = context.uploads / f"{secrets.token_hex(12)}.part"
     try:
         try:
             with path.open("xb") as file:
                 form = _Form(file, context.max_image_bytes)
+                reader = FormReader(request.headers.get("content-type", ""), form)
                 async for chunk in request.stream():
-                    form.take(parser, chunk)
+                    reader.feed(chunk)
                     if form.is_full:
                         await run_in_threadpool(form.flush)
-                parser.finish()
+                reader.finish()
                 await run_in_threadpool(form.flush)
         except OSError as error:
             raise UnavailableError(
@@ -71,16 +71,6 @@ class _Form:
     def is_full(self) -> bool:
         return len(self._contents.get("image", b"")) >= _FLUSH_BYTES
 
-    def take(self, parser: FormParser, chunk: bytes) -> None:
-        for event in parser.feed(chunk):
-            match event:
-                case PartBegan(name=name):
-                    self._begin(name)
-                case PartContent(content=content):
-                    self._extend(content)
-                case PartEnded():
-                    self._field = ""
-
     def flush(self) -> None:
         self._image.write(self._contents.get("image", b""))
         self._contents["image"] = bytearray()
@@ -101,7 +91,8 @@ class _Form:
             security_counter=int(counter) if counter else None,
         )
 
-    def _begin(self, name: str) -> None:
+    def begin(self, name: str) -> None:
+        """Take the name of the field whose content follows."""
         if name not in _FIELDS:
             raise InvalidInputError(f"form: expected one of {', '.join(_FIELDS)}, found {name[:40]!r}")
         if name in self._sizes:
@@ -110,7 +101,8 @@ class _Form:
         self._sizes[name] = 0
         self._contents[name] = bytearray()
 
-    def _extend(self, content: bytes) -> None:
+    def extend(self, content: bytes) -> None:
+        """Take more of that field."""
         limit = self._limits.get(self._field, _MAX_FIELD_BYTES)
         self._sizes[self._field] += len(content)
         if self._sizes[self._field] > limit:

@@ -19,8 +19,8 @@ from fleetward.base.errors import FleetwardError, InvalidInputError, Unavailable
 from fleetward.base.files import write_secret
 from fleetward.base.ids import parse_duration
 from fleetward.features.updates.boot.pointer import BootPointer, Slot, begin_trial, confirm, give_up
-from fleetward.features.updates.device import UpdateMachine
 from fleetward.features.updates.device import messages as m
+from fleetward.features.updates.device.machine import UpdateMachine
 from fleetward.features.updates.device.memory import MAX_MEMORY_BYTES, Settings
 from fleetward.features.updates.device.settings import Firmware
 from fleetward.features.updates.ports import ArtifactFetcher, SecurityCounter
