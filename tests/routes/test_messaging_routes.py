@@ -10,13 +10,15 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from fleetward.base.clock import render_time
 from fleetward.base.db import Database
 from fleetward.base.errors import ForbiddenError
 from fleetward.base.web import Edge, Principal, add_error_handlers
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, Model
+from fleetward.features.messaging import service
 from fleetward.features.messaging.http import MessagingContext, router, watch
-from fleetward.features.messaging.model import Presence
+from fleetward.features.messaging.model import GATES, Presence
 from fleetward.features.messaging.ports import WatchItem
 from fleetward.wire.telemetry import Record
 from support.asgi import AsgiClient
@@ -78,6 +80,7 @@ ROUTES = [
     ("GET", "/devices/cam-1/telemetry", "telemetry.read"),
     ("GET", "/devices/cam-1/watch", "telemetry.read"),
     ("GET", "/devices/cam-1/presence", "device.read"),
+    ("GET", "/devices/cam-1/session", "device.read"),
     ("GET", "/devices/cam-1/shadow", "shadow.read"),
     ("PUT", "/devices/cam-1/shadow/desired", "shadow.write"),
     ("GET", "/devices/cam-1/commands", "command.read"),
@@ -124,6 +127,29 @@ def test_presence_of_a_device_that_never_came_is_told(client: AsgiClient) -> Non
         "device": "new-1", "connected": False, "since": None, "address": None, "reason": None,
     }  # fmt: skip
     assert ask(client, "GET", "/devices/cam-1/presence", "device.read").json()["connected"] is True
+
+
+def test_every_gate_says_what_it_found_open_or_closed(client: AsgiClient, db: Database) -> None:
+    with db.write("system:segmentation") as tx:
+        service.set_hold(tx, "cam-1", "segmentation", "It spoke to a stranger")
+        since = render_time(tx.now)
+    found = ask(client, "GET", "/devices/cam-1/session", "device.read").json()
+    assert (found["may_connect"], found["code"], found["closes_at"]) == (False, "certificate_expired", None)
+    assert found["holds"] == [{"name": "segmentation", "reason": "It spoke to a stranger", "since": since}]
+    gates = {one.pop("gate"): one for one in found["gates"]}
+    assert [gate.name for gate in GATES] == list(gates)
+    assert {name for name, gate in gates.items() if gate["is_open"]} == {"certificate", "appraisal"}
+    assert gates["life"] == {
+        "title": "Life allows it", "is_open": False, "code": "device_not_active", "closes_at": None,
+        "finding": "Device cam-1 is registered, not active.",
+        "fix": "Give it a fresh claim, or let it enroll with the chip it was shipped with.",
+        "command": "fleetward device claim cam-1",
+    }  # fmt: skip
+    assert gates["appraisal"] == {
+        "title": "Appraisal good and fresh", "is_open": True, "code": None, "closes_at": None,
+        "finding": "Its model asks for none.", "fix": None, "command": None,
+    }  # fmt: skip
+    assert gates["holds"]["code"] == "held"
 
 
 def test_a_command_is_queued_and_found(client: AsgiClient) -> None:

@@ -4,19 +4,24 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleetward.features.devices.model import DeviceState
-from fleetward.features.messaging.model import (
+from fleetward.features.messaging.model.gates import (
+    GATES,
     AdmissionRecord,
+    Gate,
     Grant,
+    Hold,
     Refusal,
     RefusalCode,
     SessionCertificate,
+    ask_all,
     decide,
-    refusal_of,
+    find_refusal,
 )
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, 500_000, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-CERTIFICATE = SessionCertificate("cam-1", "aa", NOW - MINUTE, NOW.replace(microsecond=0) + 60 * MINUTE)
+MINUTE, TICK = timedelta(minutes=1), timedelta(microseconds=1)
+NOT_BEFORE, NOT_AFTER = NOW - MINUTE, NOW.replace(microsecond=0) + 60 * MINUTE
+CERTIFICATE = SessionCertificate("cam-1", "aa", NOT_BEFORE, NOT_AFTER)
 RECORD = AdmissionRecord(
     "cam-1",
     7,
@@ -26,6 +31,10 @@ RECORD = AdmissionRecord(
     appraisal_expires_at=NOW + 10 * MINUTE,
     live_serials=frozenset({"aa"}),
 )
+
+
+def closed(record: AdmissionRecord, certificate: SessionCertificate, now: datetime) -> list[str]:
+    return [one.gate.name for one in ask_all(record, certificate, now) if one.refusal is not None]
 
 
 def refused(
@@ -82,12 +91,24 @@ def test_an_unknown_device_is_refused() -> None:
     assert refused(None) is RefusalCode.DEVICE_UNKNOWN
 
 
-def test_an_expired_certificate_is_refused_at_its_second() -> None:
-    assert refused(now=CERTIFICATE.not_after) is RefusalCode.CERTIFICATE_EXPIRED
-
-
-def test_a_certificate_before_its_time_is_refused() -> None:
-    assert refused(now=CERTIFICATE.not_before - MINUTE) is RefusalCode.CERTIFICATE_NOT_YET_VALID
+@pytest.mark.parametrize(
+    ("now", "code"),
+    [
+        (NOT_BEFORE - TICK, RefusalCode.CERTIFICATE_NOT_YET_VALID),
+        (NOT_BEFORE, None),
+        (NOT_BEFORE + TICK, None),
+        (NOT_AFTER - TICK, None),
+        (NOT_AFTER, RefusalCode.CERTIFICATE_EXPIRED),
+        (NOT_AFTER + TICK, RefusalCode.CERTIFICATE_EXPIRED),
+    ],
+)
+def test_a_certificate_is_good_from_its_first_moment_to_the_one_before_its_last(
+    now: datetime, code: RefusalCode | None
+) -> None:
+    late = replace(RECORD, appraisal_expires_at=NOT_AFTER + MINUTE)
+    found = find_refusal(late, CERTIFICATE, now)
+    assert (found and found.code) == code
+    assert closed(late, CERTIFICATE, now) == ([] if code is None else ["certificate"])
 
 
 def test_a_revoked_certificate_is_refused() -> None:
@@ -112,8 +133,83 @@ def test_a_bad_appraisal_is_refused() -> None:
     assert refused(replace(RECORD, is_appraisal_good=False)) is RefusalCode.APPRAISAL_FAILED
 
 
-def test_a_stale_appraisal_is_refused() -> None:
-    assert refused(now=NOW + 10 * MINUTE) is RefusalCode.APPRAISAL_EXPIRED
+@pytest.mark.parametrize(
+    ("ahead", "code"),
+    [(TICK, None), (0 * TICK, RefusalCode.APPRAISAL_EXPIRED), (-TICK, RefusalCode.APPRAISAL_EXPIRED)],
+)
+def test_an_appraisal_is_stale_in_the_moment_it_ends(ahead: timedelta, code: RefusalCode | None) -> None:
+    found = find_refusal(replace(RECORD, appraisal_expires_at=NOW + ahead), CERTIFICATE, NOW)
+    assert (found and found.code) == code
+
+
+def test_where_no_appraisal_is_asked_for_a_bad_one_counts_for_nothing() -> None:
+    plain = replace(RECORD, requires_appraisal=False, is_appraisal_good=False, appraisal_expires_at=NOW)
+    assert find_refusal(plain, CERTIFICATE, NOW) is None
+    assert granted(plain).expires_at == NOT_AFTER
+
+
+def test_a_hold_refuses_and_names_itself() -> None:
+    first = Hold("segmentation", "it spoke to a stranger", NOW)
+    held = replace(RECORD, holds=(first, Hold("watch", "odd traffic", NOW)))
+    assert refused(held) is RefusalCode.HELD
+    found = find_refusal(held, None, NOW)
+    assert found is not None
+    assert found.finding == (
+        "Device cam-1 is held by segmentation since 2026-06-01T12:00:00.500Z: it spoke to a stranger. "
+        "And 1 more hold it."
+    )
+    alone = find_refusal(replace(RECORD, holds=(first,)), None, NOW)
+    assert alone is not None
+    assert "more" not in alone.finding
+
+
+def test_without_a_certificate_shown_any_live_one_will_do() -> None:
+    assert find_refusal(RECORD, None, NOW) is None
+    bare = replace(RECORD, live_serials=frozenset())
+    for record, code in (
+        (bare, RefusalCode.CERTIFICATE_EXPIRED),
+        (replace(bare, revoked_serials=frozenset({"aa"})), RefusalCode.CERTIFICATE_REVOKED),
+        (replace(RECORD, revoked_serials=frozenset({"bb"})), None),
+        (None, RefusalCode.DEVICE_UNKNOWN),
+    ):
+        found = find_refusal(record, None, NOW)
+        assert (found and found.code) == code
+
+
+def test_a_certificate_known_by_its_serial_alone_has_no_end_here() -> None:
+    assert find_refusal(RECORD, SessionCertificate("cam-1", "aa"), NOW) is None
+    assert closed(RECORD, SessionCertificate("cam-1", "bb"), NOW) == ["issued"]
+
+
+def test_a_gate_is_closed_from_the_moment_it_says_and_not_before() -> None:
+    for gate in GATES:
+        end = gate.closes_at(RECORD, CERTIFICATE)
+        if end is not None:
+            assert gate.check(RECORD, CERTIFICATE, end - TICK) is None
+            assert gate.check(RECORD, CERTIFICATE, end) is not None
+    closing = {gate.name for gate in GATES if gate.closes_at(RECORD, CERTIFICATE) is not None}
+    assert closing == {"certificate", "appraisal"}
+
+
+@pytest.mark.parametrize("gate", GATES, ids=[gate.name for gate in GATES])
+def test_every_gate_alone_closes_the_way_and_says_what_to_do(gate: Gate) -> None:
+    worst = replace(
+        RECORD,
+        state=DeviceState.QUARANTINED,
+        is_appraisal_good=False,
+        live_serials=frozenset(),
+        holds=(Hold("watch", "odd", NOW),),
+    )
+    refusal = gate.check(worst, CERTIFICATE, NOT_AFTER)
+    assert refusal is not None
+    assert gate.check(RECORD, CERTIFICATE, NOW) is None
+    assert refusal.device == "cam-1"
+    assert refusal.fix
+    assert refusal.command.startswith("fleetward ")
+    assert [one.gate.name for one in ask_all(worst, CERTIFICATE, NOT_AFTER) if one.refusal] == [
+        one.name for one in GATES
+    ]
+    assert [one.refusal for one in ask_all(RECORD, CERTIFICATE, NOW)] == [None] * len(GATES)
 
 
 def test_a_session_that_would_end_within_its_first_second_is_refused() -> None:
@@ -121,13 +217,23 @@ def test_a_session_that_would_end_within_its_first_second_is_refused() -> None:
     assert refused(ending) is RefusalCode.APPRAISAL_EXPIRED
 
 
+def test_a_session_may_last_one_full_second_and_no_less() -> None:
+    whole = NOW.replace(microsecond=0)
+    ending = replace(RECORD, appraisal_expires_at=whole + timedelta(seconds=1))
+    assert granted(ending, whole + timedelta(seconds=1) - TICK).expires_at == whole + timedelta(seconds=1)
+    late = whole + timedelta(seconds=1)
+    almost = replace(RECORD, appraisal_expires_at=late + timedelta(milliseconds=999))
+    assert refused(almost, now=late) is RefusalCode.APPRAISAL_EXPIRED
+
+
 def test_a_running_session_ends_for_the_reasons_a_new_one_is_refused() -> None:
-    assert refusal_of(RECORD, "aa", NOW) is None
+    assert find_refusal(RECORD, SessionCertificate("cam-1", "aa"), NOW) is None
     for changed in (
         replace(RECORD, state=DeviceState.QUARANTINED),
         replace(RECORD, is_appraisal_good=False),
         replace(RECORD, revoked_serials=frozenset({"aa"})),
+        replace(RECORD, holds=(Hold("watch", "odd", NOW),)),
     ):
-        running = refusal_of(changed, "aa", NOW)
+        running = find_refusal(changed, SessionCertificate("cam-1", "aa"), NOW)
         assert running is not None
         assert running.code is refused(changed)

@@ -7,12 +7,15 @@ import pytest
 import sqlalchemy as sa
 
 from fleetward.base.db import Database
+from fleetward.base.errors import ConflictError, InvalidInputError, NotFoundError
 from fleetward.base.events import list_events
+from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import AttestationPolicy, DeviceState, KeyTier, Model
 from fleetward.features.messaging import handlers, service
-from fleetward.features.messaging.model import RefusalCode
+from fleetward.features.messaging.model import Hold, RefusalCode
 from fleetward.features.messaging.service.admission import MAX_SERIALS
+from fleetward.features.messaging.service.holds import MAX_HOLDS, MAX_REASON_CHARS
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.model import DeviceCertificate
 from fleetward.features.pki.service import PkiContext
@@ -88,6 +91,54 @@ def test_quarantine_refuses_and_release_lets_in(db: Database, authority: PkiCont
         assert service.require_session(tx, "cam-1", certificate).device == "cam-1"
 
 
+def test_a_hold_refuses_until_it_is_lifted(db: Database, authority: PkiContext, clock: ManualClock) -> None:
+    certificate = enroll(db, authority, "cam-1", "sensor")
+    since = clock.now()
+    with db.write("system:watch") as tx:
+        assert service.set_hold(tx, "cam-1", "watch", "odd traffic") == Hold("watch", "odd traffic", since)
+    assert refusal(db, certificate) == RefusalCode.HELD
+    clock.advance(HOUR)
+    with db.write("system:watch") as tx:
+        service.set_hold(tx, "cam-1", "care", "CVE-1")
+        assert service.set_hold(tx, "cam-1", "watch", "odder traffic").since == since
+        service.set_hold(tx, "cam-1", "watch", "odder traffic")  # changes nothing, tells nothing
+        held = (Hold("care", "CVE-1", clock.now()), Hold("watch", "odder traffic", since))
+        assert service.list_holds(tx, "cam-1") == held
+        assert service.list_held(tx, "watch") == ["cam-1"]
+        assert service.list_held(tx, "watch", after="cam-1") == []
+        record = service.admission_record(tx, "cam-1")
+        assert record is not None
+        assert record.holds == held
+        assert service.lift_hold(tx, "cam-1", "care")
+        assert service.lift_hold(tx, "cam-1", "watch")
+        assert not service.lift_hold(tx, "cam-1", "watch")
+    with db.read() as tx:
+        assert service.require_session(tx, "cam-1", certificate).device == "cam-1"
+        told = [(one.kind, one.details["hold"]) for one in list_events(tx) if one.kind.startswith("hold.")]
+        assert told == [
+            ("hold.set", "watch"), ("hold.set", "care"), ("hold.set", "watch"),
+            ("hold.lifted", "care"), ("hold.lifted", "watch"),
+        ]  # fmt: skip
+        assert len(list(audit.search(tx, action="hold.set"))) == 3
+        assert len(list(audit.search(tx, action="hold.lifted"))) == 2
+
+
+def test_holds_are_bounded_in_number_and_size(db: Database, authority: PkiContext) -> None:
+    enroll(db, authority, "cam-1", "sensor")
+    with db.write("system:watch") as tx:
+        for number in range(MAX_HOLDS):
+            service.set_hold(tx, "cam-1", f"h-{number}", "x" * MAX_REASON_CHARS)
+        service.set_hold(tx, "cam-1", "h-0", "again")
+        with pytest.raises(ConflictError, match="16 holds"):
+            service.set_hold(tx, "cam-1", "one-more", "x")
+        for name, reason in (("a.b", "x"), ("", "x"), ("a", ""), ("a", "x" * (MAX_REASON_CHARS + 1))):
+            with pytest.raises(InvalidInputError):
+                service.set_hold(tx, "cam-1", name, reason)
+        with pytest.raises(NotFoundError):
+            service.set_hold(tx, "cam-none", "a", "x")
+        assert len(service.list_holds(tx, "cam-1")) == MAX_HOLDS
+
+
 def test_every_event_that_matters_draws_the_record_afresh(
     db: Database, authority: PkiContext, clock: ManualClock
 ) -> None:
@@ -97,7 +148,8 @@ def test_every_event_that_matters_draws_the_record_afresh(
         devices.end(tx, "cam-1", DeviceState.REVOKED, "stolen")
     with db.read() as tx:
         notices = [handlers.Notice(event.id, event.kind, event.device) for event in list_events(tx)]
-    assert {one.kind for one in notices} >= handlers.ADMISSION_KINDS - {"attestation.failed"}
+    others = {"attestation.failed", "hold.set", "hold.lifted"}
+    assert {one.kind for one in notices} >= handlers.ADMISSION_KINDS - others
     assert handlers.admission_devices(notices) == ["cam-1"]
     (record,) = handlers.admission_records(db, ["cam-1", "cam-none"])
     assert record.state is DeviceState.REVOKED
@@ -127,7 +179,7 @@ def test_a_page_asks_the_database_a_fixed_number_of_times(db: Database, authorit
     sa.event.listen(db.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     assert len(handlers.admission_page(db, "")) == 4
     asked = [one for one in statements if one.startswith("SELECT")]
-    assert len(asked) == 4  # devices, certificates, appraisals; and the version
+    assert len(asked) == 5  # devices, certificates, appraisals; holds and the version, our own
 
 
 def test_a_page_says_of_each_device_what_its_own_record_does(

@@ -116,6 +116,21 @@ def test_a_stale_appraisal_says_when_it_ran_out(fleet: Fleet) -> None:
     assert "13:00:00 UTC" in denied.answer
 
 
+def test_a_held_device_names_who_holds_it_and_what_for(fleet: Fleet) -> None:
+    fleet.enroll("s-1")
+    with fleet.db.write("system:watch") as tx:
+        messaging.set_hold(tx, "s-1", "watch", "odd traffic")
+    answer = fleet.why("s-1", fleet.connected("s-1"))[Question.DENIED]
+    assert answer.code == "held"
+    assert "held by watch" in answer.answer
+    assert "odd traffic" in answer.answer
+    assert bad(answer) == {"hold"}
+    assert answer.command == "fleetward events --device s-1"
+    with fleet.db.write("system:watch") as tx:
+        messaging.lift_hold(tx, "s-1", "watch")
+    assert Question.CONNECTED in fleet.why("s-1", fleet.connected("s-1"))
+
+
 def test_an_offline_device_is_told_apart_from_a_denied_one(fleet: Fleet) -> None:
     fleet.enroll("s-1")
     never = fleet.why("s-1")[Question.OFFLINE]

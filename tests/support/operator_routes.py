@@ -125,6 +125,7 @@ POST   /devices/{device_id}/commands                       command.run          
 GET    /devices/{device_id}/commands                       command.read         vorsa  device 200
 GET    /devices/{device_id}/commands/{number}              command.read         vorsa  device 404
 GET    /devices/{device_id}/presence                       device.read          vorsa  device 200
+GET    /devices/{device_id}/session                        device.read          vorsa  device 200
 GET    /devices/{device_id}/watch                          telemetry.read       vorsa  device 200
 POST   /releases                                           release.publish      ..r.a  fleet  400
 GET    /releases                                           release.read         vorsa  shared 200

@@ -30,6 +30,8 @@ _DEVICE_ROWS = (
     "INSERT INTO attestation_appraisals VALUES (1,'cam-1',1,1,9,'[]','1.0.0',1,0)",
     "INSERT INTO enrollment_attempts VALUES ('att_1','cam-1','enroll','ab',NULL,9)",
     "INSERT INTO told_lines VALUES ('cam-1','ab',1)",
+    # What only a room above messaging brings about.
+    "INSERT INTO holds VALUES ('cam-1','watch','odd traffic',1)",
 )
 
 

@@ -20,7 +20,7 @@ from fleetward.features.media.model import (
     hash_ticket,
 )
 from fleetward.features.messaging import service as messaging
-from fleetward.features.messaging.model import refusal_of
+from fleetward.features.messaging.model import find_refusal
 
 KEPT = timedelta(days=30)
 
@@ -34,10 +34,10 @@ def open_view(tx: Tx, device_id: str, *, longest: timedelta = MAX_VIEW) -> tuple
     """
     devices.get_device(tx, device_id)
     record = messaging.admission_record(tx, device_id)
-    refusal = refusal_of(record, next(iter(record.live_serials), "") if record else "", tx.now)
+    refusal = find_refusal(record, None, tx.now)
     if refusal is not None:
         raise NoSessionError(
-            f"device {device_id}: expected a verified session, found none possible: {refusal.message}",
+            f"device {device_id}: expected a verified session, found none possible: {refusal.finding}",
             hint=f"See why: fleetward device show {device_id}",
             reason=refusal.code.value,
         )

@@ -24,6 +24,8 @@ ADMISSION_KINDS = frozenset(
         "certificate.revoked",
         "attestation.appraised",
         "attestation.failed",
+        "hold.set",
+        "hold.lifted",
     }
 )
 CERTIFICATE_REVOKED = "certificate.revoked"

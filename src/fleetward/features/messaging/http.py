@@ -16,7 +16,7 @@ from fleetward.base.sse import LiveStream, Reader, frame
 from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import service
-from fleetward.features.messaging.model import CommandRecord, CommandState, Presence, Shadow
+from fleetward.features.messaging.model import Asked, CommandRecord, CommandState, Presence, Shadow
 from fleetward.features.messaging.ports import PresenceBook, TelemetryLog, Watcher
 from fleetward.wire.command import MAX_TIMEOUT_S
 from fleetward.wire.shadow import shadow_delta
@@ -89,6 +89,49 @@ class PresenceView:
     since: str | None
     address: str | None
     reason: str | None
+
+
+@dataclass(frozen=True)
+class GateView:
+    """One gate.
+
+    Attributes:
+        gate: its name; `title` says what is true while it is open.
+        code: why it is closed.
+        closes_at: when an open one closes by itself.
+    """
+
+    gate: str
+    title: str
+    is_open: bool
+    code: str | None
+    finding: str
+    fix: str | None
+    command: str | None
+    closes_at: str | None
+
+
+@dataclass(frozen=True)
+class HoldView:
+    name: str
+    reason: str
+    since: str
+
+
+@dataclass(frozen=True)
+class DeviceSessionView:
+    """Whether a device may hold a session now, gate by gate, in the order they are asked.
+
+    Attributes:
+        code: of the first closed gate; `closes_at`: when the first open one closes.
+    """
+
+    device: str
+    may_connect: bool
+    code: str | None
+    closes_at: str | None
+    gates: list[GateView]
+    holds: list[HoldView]
 
 
 class DesiredBody(BaseModel):
@@ -183,6 +226,26 @@ def get_presence(
     return _view_presence(_context(request).presence.find_presence(device_id) or Presence(device_id))
 
 
+@router.get("/devices/{device_id}/session")
+def get_session(
+    db: Db, device_id: str, _principal: Annotated[Principal, requires("device.read")]
+) -> DeviceSessionView:
+    """Say whether a device may hold a session now, and what each gate found."""
+    with db.read() as tx:
+        asked = service.ask_gates(tx, device_id)
+        holds = service.list_holds(tx, device_id)
+    closed = next((one.refusal for one in asked if one.refusal is not None), None)
+    ends = [one.closes_at for one in asked if one.closes_at is not None]
+    return DeviceSessionView(
+        device=device_id,
+        may_connect=closed is None,
+        code=None if closed is None else closed.code,
+        closes_at=render_time_or_none(min(ends, default=None) if closed is None else None),
+        gates=[_view_gate(one) for one in asked],
+        holds=[HoldView(one.name, one.reason, render_time(one.since)) for one in holds],
+    )
+
+
 @router.get(
     "/devices/{device_id}/watch",
     response_class=StreamingResponse,
@@ -243,6 +306,20 @@ def _view_command(command: CommandRecord) -> CommandView:
         finished_at=render_time_or_none(command.finished_at),
         result=command.result and command.result.output,
         error=(command.result.error or None) if command.result else None,
+    )
+
+
+def _view_gate(asked: Asked) -> GateView:
+    refusal = asked.refusal
+    return GateView(
+        gate=asked.gate.name,
+        title=asked.gate.title,
+        is_open=refusal is None,
+        code=None if refusal is None else refusal.code,
+        finding=asked.finding,
+        fix=(refusal.fix or None) if refusal else None,
+        command=(refusal.command or None) if refusal else None,
+        closes_at=render_time_or_none(asked.closes_at),
     )
 
 

@@ -15,6 +15,7 @@ from fleetward.features.messaging.model import (
     OPEN_STATES,
     CommandRecord,
     CommandState,
+    Hold,
     Shadow,
 )
 from fleetward.wire.command import CommandResult
@@ -49,6 +50,20 @@ commands = sa.Table(
     sa.Index("ix_commands_device", "device", "id"),
     sa.Index("ix_commands_state", "state", "send_at"),
 )
+holds = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("device", sa.String(64), sa.ForeignKey("devices.id"), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("reason", sa.String(200), nullable=False),
+    sa.Column("since", Timestamp, nullable=False),
+    sa.Index("ix_holds_name_device", "name", "device"),
+)
+_HOLDS = (
+    holds.select()
+    .where(holds.c.device.in_(sa.bindparam("of", expanding=True)))
+    .order_by(holds.c.device, holds.c.name)
+)
 # Log lines that became events, so that a repeat does not become a second one.
 told = sa.Table(
     "told_lines",
@@ -64,6 +79,33 @@ _LAST_EVENT_ID = sa.select(sa.func.coalesce(sa.func.max(events_table.c.id), 0))
 def last_event_id(tx: Tx) -> int:
     """Return the number of the newest event: it grows with every change of the registry."""
     return int(tx.conn.execute(_LAST_EVENT_ID).scalar_one())
+
+
+def list_holds(tx: Tx, devices: Collection[str]) -> dict[str, tuple[Hold, ...]]:
+    """Return the holds of those of these devices that are held, by name."""
+    found: dict[str, tuple[Hold, ...]] = {}
+    for row in tx.conn.execute(_HOLDS, {"of": list(devices)}):
+        found[row.device] = (*found.get(row.device, ()), Hold(row.name, row.reason, row.since))
+    return found
+
+
+def list_held(tx: Tx, name: str, *, after: str, limit: int) -> list[str]:
+    query = sa.select(holds.c.device).where(holds.c.name == name, holds.c.device > after)
+    return list(tx.conn.execute(query.order_by(holds.c.device).limit(limit)).scalars())
+
+
+def put_hold(tx: Tx, device: str, hold: Hold, *, is_new: bool) -> None:
+    if is_new:
+        values = {"device": device, "name": hold.name, "reason": hold.reason, "since": hold.since}
+        tx.conn.execute(holds.insert().values(values))
+    else:
+        which = holds.update().where(holds.c.device == device, holds.c.name == hold.name)
+        tx.conn.execute(which.values(reason=hold.reason))
+
+
+def delete_hold(tx: Tx, device: str, name: str) -> bool:
+    result = tx.conn.execute(holds.delete().where(holds.c.device == device, holds.c.name == name))
+    return result.rowcount == 1
 
 
 def find_shadow(tx: Tx, device: str) -> Shadow | None:

@@ -10,7 +10,7 @@ from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
-from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, refusal_of
+from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, find_refusal
 from fleetward.outside.nats.connection import NatsConnection
 from fleetward.outside.nats.consumer import Delivery
 from fleetward.outside.nats.downlink import Downlink
@@ -84,8 +84,7 @@ class EventHandler:
 
     def _refuses_every_session(self, record: AdmissionRecord, *, had_revocation: bool) -> Refusal | None:
         """Return why running video must end too: it may run on any certificate of the device."""
-        serial = next(iter(record.live_serials), "")
-        refusal = refusal_of(record, serial, self._clock.now())
+        refusal = find_refusal(record, None, self._clock.now())
         if refusal is None and had_revocation:
             return _revoked(record.device)
         return refusal

@@ -21,7 +21,7 @@ from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import service
-from fleetward.features.messaging.model import Presence, Refusal, refusal_of
+from fleetward.features.messaging.model import Presence, Refusal, find_refusal
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.kv import BucketMirror
 from fleetward.outside.nats.mirror import AdmissionMirror
@@ -83,7 +83,7 @@ async def publish_session_ended(
     content = {
         "device": device,
         "reason": refusal.code.value,
-        "message": refusal.message,
+        "message": refusal.finding,
         "serials": sorted(serials),
     }
     await platform.client.publish(f"{SESSION_ENDED_PREFIX}{device}", msgspec.json.encode(content))
@@ -193,7 +193,7 @@ class PresenceRecorder:
         reason = _REASONS.get(ended.reason, ended.reason)
         refusal = self._refusal_of(session)
         if refusal is not None and ended.reason in (_KICKED, _EXPIRED):
-            reason = refusal.message.rstrip(".")
+            reason = refusal.finding.rstrip(".")
         if refusal is not None and ended.reason == _EXPIRED:
             await publish_session_ended(self._platform, session.device, refusal)
         known = self._presence.find(session.device)
@@ -212,8 +212,8 @@ class PresenceRecorder:
         return replace(self._opened(session), is_open=False, at=ended.at, reason=reason)
 
     def _refusal_of(self, session: LiveSession) -> Refusal | None:
-        serial = self._live.serial_of(session.key)
-        return refusal_of(self._admission.find(session.device), serial, self._clock.now())
+        shown = self._live.certificate_of(session)
+        return find_refusal(self._admission.find(session.device), shown, self._clock.now())
 
     def _opened(self, session: LiveSession) -> service.SessionChange:
         return service.SessionChange(

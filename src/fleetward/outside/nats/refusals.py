@@ -81,7 +81,7 @@ class RefusalRecorder:
         self._add(
             "session.refused",
             (refusal.device or request.address, refusal.code.value),
-            refusal.message,
+            refusal.finding,
             device=refusal.device,
             severity=Severity.CRITICAL if refusal.code in _CRITICAL else Severity.WARNING,
             reason=refusal.code.value,

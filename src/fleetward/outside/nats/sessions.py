@@ -18,7 +18,13 @@ from nats.aio.msg import Msg
 from fleetward.base.clock import Clock, parse_time
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
-from fleetward.features.messaging.model import AdmissionRecord, Refusal, RefusalCode, refusal_of
+from fleetward.features.messaging.model import (
+    AdmissionRecord,
+    Refusal,
+    RefusalCode,
+    SessionCertificate,
+    find_refusal,
+)
 from fleetward.outside.nats.callout import SESSION_GRANTED, SessionGranted
 from fleetward.outside.nats.config import FLEET_ACCOUNT
 from fleetward.outside.nats.connection import NatsConnection, retry
@@ -178,6 +184,11 @@ class LiveSessions:
         """Return the certificate a connection was granted on, "" when that was before our time."""
         return self._serials.get(key, "")
 
+    def certificate_of(self, session: LiveSession) -> SessionCertificate | None:
+        """Return the certificate a session was granted on; None when that was before our time."""
+        serial = self.serial_of(session.key)
+        return SessionCertificate(session.device, serial) if serial else None
+
     def identify(self, serials: dict[str, str]) -> None:
         """Learn the serials of certificates that so far are known by their fingerprints alone."""
         for session in self._by_key.values():
@@ -209,7 +220,7 @@ class LiveSessions:
         """End what may not go on of a device's sessions."""
         record = self._mirror.find(device)
         for session in self.of_device(device):
-            refusal = refusal_of(record, self.serial_of(session.key), self._clock.now())
+            refusal = find_refusal(record, self.certificate_of(session), self._clock.now())
             if refusal is not None:
                 self._end(session, refusal)
 

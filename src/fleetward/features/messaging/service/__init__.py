@@ -4,6 +4,7 @@ from fleetward.features.messaging.service.admission import (
     SessionRefusedError,
     admission_record,
     admission_records,
+    ask_gates,
     list_admission_records,
     registry_version,
     require_session,
@@ -22,6 +23,7 @@ from fleetward.features.messaging.service.commands import (
     record_results,
     time_out_commands,
 )
+from fleetward.features.messaging.service.holds import lift_hold, list_held, list_holds, set_hold
 from fleetward.features.messaging.service.sessions import (
     SessionChange,
     list_used_of_several,
@@ -37,6 +39,7 @@ __all__ = [
     "SessionRefusedError",
     "admission_record",
     "admission_records",
+    "ask_gates",
     "check_command",
     "due_commands",
     "find_open_commands",
@@ -44,9 +47,12 @@ __all__ = [
     "get_command",
     "get_shadow",
     "has_expired_commands",
+    "lift_hold",
     "list_admission_records",
     "list_commands",
     "list_full_queues",
+    "list_held",
+    "list_holds",
     "list_used_of_several",
     "mark_sent",
     "queue_command",
@@ -58,5 +64,6 @@ __all__ = [
     "require_session",
     "retire_replaced",
     "set_desired",
+    "set_hold",
     "time_out_commands",
 ]

@@ -11,13 +11,15 @@ from fleetward.features.devices.model import Standing
 from fleetward.features.messaging import store
 from fleetward.features.messaging.model import (
     AdmissionRecord,
+    Asked,
     Grant,
     Refusal,
     SessionCertificate,
+    ask_all,
     decide,
 )
 from fleetward.features.pki import service as pki
-from fleetward.features.pki.model import DeviceCertificate
+from fleetward.features.pki.model import CertificateRecord, DeviceCertificate
 
 # Of a device's live and of its revoked certificates, so many of the newest are in its record; an older one
 # counts as unknown.
@@ -51,6 +53,17 @@ def registry_version(tx: Tx) -> int:
     return store.last_event_id(tx)
 
 
+def ask_gates(tx: Tx, device_id: str) -> tuple[Asked, ...]:
+    """Return what every gate says of a device now, on the best certificate it has.
+
+    Raises:
+        NotFoundError: no such device.
+    """
+    devices.get_device(tx, device_id)
+    record = admission_record(tx, device_id)
+    return ask_all(record, _best_of(pki.list_certificates(tx, device_id), tx.now), tx.now)
+
+
 def require_session(
     tx: Tx, device_id: str, certificate: DeviceCertificate, now: datetime | None = None
 ) -> Grant:
@@ -70,15 +83,25 @@ def require_session(
     )
     decision = decide(admission_record(tx, certificate.device_id), shown, device_id, now or tx.now)
     if isinstance(decision, Refusal):
-        raise SessionRefusedError(decision.message, reason=decision.code.value)
+        raise SessionRefusedError(decision.finding, reason=decision.code.value)
     return decision
 
 
+def _best_of(certificates: Sequence[CertificateRecord], now: datetime) -> SessionCertificate | None:
+    """Return the newest live certificate, else the newest; None when there is none."""
+    live = next((one for one in certificates if one.is_live(now)), None)
+    best = live or next(iter(certificates), None)
+    if best is None:
+        return None
+    return SessionCertificate(best.device_id, f"{best.serial:x}", best.not_before, best.not_after)
+
+
 def _records_of(tx: Tx, standings: Sequence[Standing]) -> list[AdmissionRecord]:
-    """Return the records of devices: three queries for all of them, and one for the version."""
+    """Return the records of devices: three queries below for all of them, and two of our own."""
     if not standings:
         return []
     version = store.last_event_id(tx)
+    holds = store.list_holds(tx, [one.id for one in standings])
     attested = [one.id for one in standings if one.requires_appraisal]
     appraisals = {device: (good, end) for device, good, end in attestation.list_latest(tx, attested)}
     serials: dict[str, tuple[list[str], list[str]]] = {one.id: ([], []) for one in standings}
@@ -96,6 +119,7 @@ def _records_of(tx: Tx, standings: Sequence[Standing]) -> list[AdmissionRecord]:
             appraisal_expires_at=appraisals.get(one.id, _NONE)[1],
             live_serials=frozenset(serials[one.id][0]),
             revoked_serials=frozenset(serials[one.id][1]),
+            holds=holds.get(one.id, ()),
         )
         for one in standings
     ]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from fleetward.base.clock import parse_time, render_time
 from fleetward.features.attestation.model import Appraisal
 from fleetward.features.devices.model import Device, Model
-from fleetward.features.messaging.model import Presence
+from fleetward.features.messaging.model import Asked, Hold, Presence
 from fleetward.features.overview.model.firmware import FirmwareStatus
 from fleetward.features.pki.model import CertificateRecord
 
@@ -67,6 +67,8 @@ class Situation:
     """What is known of a device at `now`.
 
     Attributes:
+        gates: what each gate of a session says, on the best certificate it has.
+        holds: what rooms hold it for.
         certificates: newest first.
         appraisal: the last one, good or bad.
         presence: None when it never had a session.
@@ -77,6 +79,8 @@ class Situation:
     now: datetime
     device: Device
     model: Model
+    gates: Sequence[Asked]
+    holds: Sequence[Hold]
     certificates: Sequence[CertificateRecord]
     appraisal: Appraisal | None
     presence: Presence | None
@@ -91,6 +95,10 @@ class Situation:
     @property
     def has_live_certificate(self) -> bool:
         return any(one.is_live(self.now) for one in self.certificates)
+
+    def is_open(self, gate: str) -> bool:
+        """Whether the gate of this name is open."""
+        return any(asked.gate.name == gate and asked.refusal is None for asked in self.gates)
 
     @property
     def is_refused_since_last_seen(self) -> bool:

@@ -1,10 +1,11 @@
 """Why a device is denied, offline, not updating or without video: answered from facts alone."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from fleetward.features.attestation.model import ReasonCode
 from fleetward.features.devices.model import AttestationPolicy, DeviceState
-from fleetward.features.messaging.model import RefusalCode
+from fleetward.features.messaging.model import Refusal, RefusalCode
 from fleetward.features.overview.model.situation import Answer, Fact, Question, Situation, say_time
 from fleetward.features.overview.model.why_update import explain_update
 
@@ -26,11 +27,10 @@ def explain(situation: Situation) -> list[Answer]:
 
 
 def _explain_session(s: Situation) -> Answer:
-    """The first of these that holds is the answer, as the broker would decide it."""
-    for explain_cause in (_ended, _never_enrolled, _quarantined, _without_certificate, _not_attested):
-        answer = explain_cause(s)
-        if answer is not None:
-            return answer
+    """A closed gate is the answer, as the broker would decide it; else what is known of its connection."""
+    refusal = _leading(s)
+    if refusal is not None:
+        return _closed(s, refusal)
     if s.is_connected:
         return _connected(s)
     if s.is_refused_since_last_seen and s.refused is not None:
@@ -38,71 +38,87 @@ def _explain_session(s: Situation) -> Answer:
     return _offline(s)
 
 
-def _ended(s: Situation) -> Answer | None:
-    if not s.device.has_ended:
-        return None
-    said = f"It was {s.device.state} at {say_time(s.device.state_changed_at)}: {s.device.state_reason}."
-    fix = "That is for good. The same hardware comes back only as a device of another id, with a new key."
+def _leading(s: Situation) -> Refusal | None:
+    """Return the closed gate that people want to hear of: its life before what follows from that."""
+    closed = {asked.gate.name: asked.refusal for asked in s.gates if asked.refusal is not None}
+    life = closed.pop("life", None)
+    if life is not None and s.device.state is not DeviceState.ENROLLED:
+        return life
+    return next(iter(closed.values()), life)
+
+
+def _closed(s: Situation, refusal: Refusal) -> Answer:
+    """Say what a gate found, with what more is known of the cause."""
+    say = _MORE.get(refusal.code)
+    code, said, fix, command = "", "", "", ""
+    if say is not None:
+        code, said, fix, command = say(s)
     return _denied(
-        s, RefusalCode.DEVICE_NOT_ACTIVE, said, fix, f"fleetward audit search --device {s.device.id}"
+        s, code or refusal.code, said or refusal.finding, fix or refusal.fix, command or refusal.command
     )
 
 
-def _never_enrolled(s: Situation) -> Answer | None:
-    if s.device.state is not DeviceState.REGISTERED:
-        return None
-    said = "It has never enrolled: no certificate was issued to it."
-    fix = "Give it a fresh claim, or let it enroll with the chip it was shipped with."
-    return _denied(s, "never_enrolled", said, fix, f"fleetward device claim {s.device.id}")
+_Told = tuple[str, str, str, str]  # code, answer, fix and command; "" where the gate's own says it
 
 
-def _quarantined(s: Situation) -> Answer | None:
-    if s.device.state is not DeviceState.QUARANTINED:
-        return None
-    said = f"It is quarantined since {say_time(s.device.state_changed_at)}: {s.device.state_reason}."
-    fix = "Look into the reason; then release it, or revoke it."
-    return _denied(s, "quarantined", said, fix, f"fleetward device release {s.device.id}")
+def _say_life(s: Situation) -> _Told:
+    since = f"{say_time(s.device.state_changed_at)}: {s.device.state_reason}."
+    if s.device.has_ended:
+        return "", f"It was {s.device.state} at {since}", "", ""
+    if s.device.state is DeviceState.REGISTERED:
+        return "never_enrolled", "It has never enrolled: no certificate was issued to it.", "", ""
+    if s.device.state is DeviceState.QUARANTINED:
+        return "quarantined", f"It is quarantined since {since}", "", ""
+    return "", "It is attested, and becomes active in a moment.", "Wait a second and look again.", ""
 
 
-def _without_certificate(s: Situation) -> Answer | None:
-    if s.has_live_certificate:
-        return None
-    claim = f"fleetward device claim {s.device.id}"
+def _say_expired(s: Situation) -> _Told:
     newest = next(iter(s.certificates), None)
     if newest is None:
         said = "It has no certificate that we remember: its last one expired more than 90 days ago."
-        return _denied(s, RefusalCode.CERTIFICATE_EXPIRED, said, "Recover it with a fresh claim.", claim)
-    if newest.revoked_at is not None:
-        said = f"Its certificate was revoked at {say_time(newest.revoked_at)}."
-        return _denied(s, RefusalCode.CERTIFICATE_REVOKED, said, "Recover it with a fresh claim.", claim)
-    said = f"Its certificate expired at {say_time(newest.not_after)} and it did not renew in time."
-    fix = "It recovers by itself where its model allows that; else give it a fresh claim."
-    return _denied(s, RefusalCode.CERTIFICATE_EXPIRED, said, fix, claim)
+        return "", said, "Recover it with a fresh claim.", ""
+    return (
+        "",
+        f"Its certificate expired at {say_time(newest.not_after)} and it did not renew in time.",
+        "",
+        "",
+    )
 
 
-def _not_attested(s: Situation) -> Answer | None:
-    if s.model.attestation is AttestationPolicy.NONE:
-        return None
-    look = f"fleetward events --device {s.device.id}"
+def _say_revoked(s: Situation) -> _Told:
+    newest = next((one for one in s.certificates if one.revoked_at is not None), None)
+    if newest is None or newest.revoked_at is None:
+        return "", "", "", ""
+    return "", f"Its certificate was revoked at {say_time(newest.revoked_at)}.", "", ""
+
+
+def _say_missing(_s: Situation) -> _Told:
+    return "", "It has a certificate and has not been attested yet.", "", ""
+
+
+def _say_failed(s: Situation) -> _Told:
     if s.appraisal is None:
-        said = "It has a certificate and has not been attested yet."
-        fix = "Its agent attests by itself once it reaches us: see that it runs, and that it has a TPM."
-        return _denied(s, RefusalCode.APPRAISAL_MISSING, said, fix, look)
-    if not s.appraisal.good:
-        reasons = " ".join(one.message for one in s.appraisal.reasons) or "no reason was recorded."
-        said = f"It failed attestation at {say_time(s.appraisal.at)}: {reasons}"
-        return _denied(s, RefusalCode.APPRAISAL_FAILED, said, _fix_appraisal(s), look)
-    if s.appraisal.expires_at <= s.now:
-        said = (
-            f"Its last good attestation ran out at {say_time(s.appraisal.expires_at)}, "
-            "and it has not handed in evidence since."
-        )
-        fix = "See that it has power and network: its agent attests before the time is over."
-        return _denied(s, RefusalCode.APPRAISAL_EXPIRED, said, fix, look)
-    if s.device.state is DeviceState.ENROLLED:
-        said = "It is attested, and becomes active in a moment."
-        return _denied(s, RefusalCode.DEVICE_NOT_ACTIVE, said, "Wait a second and look again.", look)
-    return None
+        return "", "", "", ""
+    reasons = " ".join(one.message for one in s.appraisal.reasons) or "no reason was recorded."
+    return "", f"It failed attestation at {say_time(s.appraisal.at)}: {reasons}", _fix_appraisal(s), ""
+
+
+def _say_stale(s: Situation) -> _Told:
+    if s.appraisal is None:
+        return "", "", "", ""
+    ended = say_time(s.appraisal.expires_at)
+    said = f"Its last good attestation ran out at {ended}, and it has not handed in evidence since."
+    return "", said, "", ""
+
+
+_MORE: dict[RefusalCode, Callable[[Situation], _Told]] = {
+    RefusalCode.DEVICE_NOT_ACTIVE: _say_life,
+    RefusalCode.CERTIFICATE_EXPIRED: _say_expired,
+    RefusalCode.CERTIFICATE_REVOKED: _say_revoked,
+    RefusalCode.APPRAISAL_MISSING: _say_missing,
+    RefusalCode.APPRAISAL_FAILED: _say_failed,
+    RefusalCode.APPRAISAL_EXPIRED: _say_stale,
+}
 
 
 def _fix_appraisal(s: Situation) -> str:
@@ -163,9 +179,13 @@ def session_facts(s: Situation) -> tuple[Fact, ...]:
     """Return what decides on a session, in the order it is decided."""
     life = f"{s.device.state} since {say_time(s.device.state_changed_at)}: {s.device.state_reason}"
     found = [
-        Fact("life", life, good=s.device.state is DeviceState.ACTIVE),
+        Fact("life", life, good=s.is_open("life")),
         _certificate_fact(s),
         _appraisal_fact(s),
+        *(
+            Fact("hold", f"{one.name} since {say_time(one.since)}: {one.reason}", good=False)
+            for one in s.holds
+        ),
         _presence_fact(s),
     ]
     if s.refused is not None:
@@ -175,8 +195,8 @@ def session_facts(s: Situation) -> tuple[Fact, ...]:
 
 
 def _certificate_fact(s: Situation) -> Fact:
-    live = next((one for one in s.certificates if one.is_live(s.now)), None)
-    if live is not None:
+    if s.is_open("certificate") and s.is_open("issued"):
+        live = next(one for one in s.certificates if one.is_live(s.now))
         return Fact("certificate", f"valid until {say_time(live.not_after)}", good=True)
     newest = next(iter(s.certificates), None)
     if newest is None:
@@ -195,7 +215,7 @@ def _appraisal_fact(s: Situation) -> Fact:
     if not s.appraisal.good:
         codes = ", ".join(one.code.value for one in s.appraisal.reasons)
         return Fact("attestation", f"failed at {say_time(s.appraisal.at)}: {codes}", good=False)
-    is_fresh = s.now < s.appraisal.expires_at
+    is_fresh = s.is_open("appraisal")
     word = "good until" if is_fresh else "ran out at"
     return Fact("attestation", f"{word} {say_time(s.appraisal.expires_at)}", good=is_fresh)
 

@@ -35,6 +35,8 @@ def explain_device(tx: Tx, device_id: str, presence: Presence | None) -> list[An
             now=tx.now,
             device=device,
             model=model,
+            gates=messaging.ask_gates(tx, device_id),
+            holds=messaging.list_holds(tx, device_id),
             certificates=pki.list_certificates(tx, device_id),
             appraisal=attestation.find_appraisal(tx, device_id),
             presence=presence,
