@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from fleetward.base.errors import MissingProgramError
 from fleetward.base.events import Event, Severity
 from fleetward.features.devices.model import DeviceState
+from fleetward.features.messaging import service as messaging
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.outside.keys import offload
@@ -140,6 +141,19 @@ def test_quarantine_cuts_off_and_release_lets_in_again(rig: Rig) -> None:
     assert rig.publish(device, "d/sick-1/t/x", "1").returncode != 0
     rig.transition("sick-1", DeviceState.ACTIVE)
     assert rig.publish(device, "d/sick-1/t/x", "1").returncode == 0
+
+
+def test_a_hold_cuts_off_within_a_second_and_lifting_it_lets_in_again(rig: Rig) -> None:
+    device = rig.enroll("held-1")
+    with rig.subscriber(device, "d/held-1/cmd/+") as subscriber:
+        with rig.db.write("system:watch") as tx:
+            messaging.set_hold(tx, "held-1", "watch", "odd traffic")
+        wait_for(lambda: subscriber.is_refused)
+    assert "held by watch" in rig.wait_for_event("session.closed", "held-1").details["reason"]
+    assert rig.wait_for_event("session.refused", "held-1").details["reason"] == "held"
+    with rig.db.write("system:watch") as tx:
+        messaging.lift_hold(tx, "held-1", "watch")
+    assert rig.publish(device, "d/held-1/t/x", "1").returncode == 0
 
 
 def test_revoking_one_certificate_ends_only_sessions_on_it(rig: Rig) -> None:

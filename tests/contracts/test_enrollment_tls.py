@@ -3,6 +3,7 @@
 Guards `programs/server/tls.py` against upgrades of uvicorn, uvloop and CPython.
 """
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -109,7 +110,8 @@ def retry(ask_once: Callable[[], str]) -> str:
     """Ask until the server has noticed who left."""
     for _ in range(100):
         try:
-            return ask_once()
+            if answer := ask_once():
+                return answer
         except (httpx.TransportError, OSError):
             continue
     raise AssertionError("expected an answer, found none")
@@ -142,6 +144,36 @@ def test_an_expired_certificate_is_refused_by_name(listener: Listener, version: 
     with pytest.raises(ssl.SSLError, match="ALERT_CERTIFICATE_EXPIRED"):
         shake_hands(listener, context)
     assert listener.refused == [TlsRefusal("certificate_expired", "127.0.0.1")]
+
+
+def test_a_resumed_session_is_refused_and_the_next_handshake_is_whole(listener: Listener) -> None:
+    """What resumes is not verified again: its certificate may have expired, or its CA been removed since."""
+    context = listener.client(issuer=listener.ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def greet(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+        with (
+            socket.create_connection(("127.0.0.1", listener.port)) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as secured,
+        ):
+            secured.sendall(b"GET /who HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b""
+            with contextlib.suppress(OSError):
+                while chunk := secured.recv(4096):
+                    answer += chunk
+            return answer, secured.session
+
+    answer, session = greet(None)
+    assert answer.endswith(b"CN=cam-1")
+    assert session is not None
+    with contextlib.suppress(OSError):
+        assert greet(session)[0] == b""
+    assert [one.reason for one in listener.refused] == ["session_resumed"]
+
+    def greet_again() -> str:
+        return greet(session)[0].decode()
+
+    assert retry(greet_again).endswith("CN=cam-1")
 
 
 def test_a_stranger_ca_is_refused_until_it_is_added(listener: Listener) -> None:

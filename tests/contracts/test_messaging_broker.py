@@ -9,8 +9,9 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +30,7 @@ from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.server import NatsServerChild, find_program
 from fleetward.outside.nats.streams import mqtt_streams
 from fleetward.wire.nats_jwt import AccountSigner, AuthorizationRequest
-from support.broker import Rig, wait_for
+from support.broker import Rig, Subscriber, wait_for
 
 _SILENCE_S = 45.0
 
@@ -88,6 +89,21 @@ def test_the_streams_we_create_are_those_nats_server_would(rig: Rig) -> None:
 
     for theirs, ours in rig.loop.run(let_one_device_in()):
         assert ours == theirs
+
+
+def test_devices_together_hold_more_subscriptions_than_its_own_limit(rig: Rig) -> None:
+    """At QoS 1 each is a consumer of one stream, where nats-server allows 1,000. One device has its bound."""
+    rig.start()
+    with ExitStack() as stack:
+        for device, count, refused in (("many-1", 510, 0), ("many-2", 510, 0), ("greedy", 520, 8)):
+            topics = [f"d/{device}/cmd/{number}" for number in range(count)]
+            subscriber = stack.enter_context(rig.subscriber(rig.enroll(device), *topics))
+            [codes] = wait_for(partial(subscribed_lines, subscriber))
+            assert codes.count("128") == refused
+
+
+def subscribed_lines(subscriber: Subscriber) -> list[str]:
+    return [line for line in subscriber.lines if "Subscribed" in line]
 
 
 def test_a_full_stream_gives_no_acknowledgement_and_leaves_room_for_revocation(rig: Rig) -> None:
@@ -161,6 +177,26 @@ def test_a_refused_configuration_says_what_the_server_found(rig: Rig, tmp_path: 
     broken = replace(rig.broker, certificate=tmp_path / "absent.pem")
     with pytest.raises(ConfigError, match=r"absent\.pem"):
         rig.loop.run(child_of(rig, settings=broken).start())
+
+
+def test_a_broker_that_says_much_until_its_end_is_ended(rig: Rig, tmp_path: Path) -> None:
+    """It writes to a pipe; when nobody reads that any more, neither its end nor ours comes."""
+    program = tmp_path / "talker"
+    program.write_text(
+        "#!/bin/sh\ntrap 'yes farewell | head -c 3000000 >&2; exit 0' TERM\n"
+        "echo Server is ready >&2\nwhile :; do yes news | head -c 100000 >&2; done\n"
+    )
+    program.chmod(0o755)
+
+    async def live() -> int | None:
+        child = child_of(rig, program=str(program))
+        await child.start()
+        pid = child.pid
+        await child.stop()
+        return pid
+
+    pid = asyncio.run(asyncio.wait_for(live(), timeout=30))
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_broker_that_outlived_its_parent_is_ended_first(rig: Rig) -> None:

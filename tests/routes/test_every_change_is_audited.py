@@ -315,6 +315,13 @@ def test_the_log_of_all_this_holds(house: House) -> None:
     assert (verdict["verified"], verdict["entries"]) == (True, house.last + 1)
 
 
+def test_one_verification_runs_at_a_time(house: House) -> None:
+    with house.rooms.audit.verifying:
+        answer = house.ask("GET", "/audit/verify")
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert house.ask("GET", "/audit/verify").json()["verified"]
+
+
 def test_a_proof_of_an_entry_comes_with_its_signed_note(house: House) -> None:
     proof = house.ask("GET", "/audit/proof/inclusion", params={"sequence": 0}).json()
     assert proof["entry"]["action"] == "platform.initialised"

@@ -1,6 +1,7 @@
 """Where an ability's failure ends: each hook, alone and beside abilities that are well."""
 
 import threading
+import time
 from pathlib import Path
 from typing import cast
 
@@ -9,6 +10,7 @@ import pytest
 from fleetward.programs.agent.abilities.ability import Ability, Reading
 from fleetward.programs.agent.edge import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S
 from fleetward.programs.agent.inbox import Logged
+from fleetward.programs.agent.keys import DeviceKeys
 from fleetward.wire.command import Command, CommandResult
 from fleetward.wire.mqtt_topics import TopicKind
 from support.agent_edge import (
@@ -253,3 +255,20 @@ def test_a_name_or_command_twice_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="each command once, found hold twice"):
         make_rig(tmp_path, Sturdy, Other)
+
+
+def test_a_failure_within_a_failing_hook_ends_it_once(tmp_path: Path) -> None:
+    class Twice(Fragile):
+        def on_keys(self, keys: DeviceKeys) -> None:
+            made.edge.going_up(READING)
+            super().on_keys(keys)
+
+    made = make_rig(tmp_path, Twice)
+    made.edge.start()
+    Fragile.breaks |= {"going_up", "on_keys"}
+    made.edge.on_keys(KEYS)
+    assert [one["hook"] for one in made.failures] == ["going_up", "on_keys"]
+    assert [one["failures"] for one in made.failures] == [1, 1]
+    assert Fragile.seen.count("stop") == 1
+    assert made.edge.status()["fragile"]["failed"] == "going_up"
+    assert len([timer for timer in made.loop._timers if timer.due_s > time.monotonic() + 0.5]) == 1

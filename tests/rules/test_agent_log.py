@@ -8,8 +8,10 @@ from typing import cast
 
 import pytest
 
+from fleetward.features.messaging.intake.tell import is_told
 from fleetward.programs.agent.forward import EVERY_S, Forwarder
 from fleetward.programs.agent.log import AgentLog
+from fleetward.wire.telemetry import Reading
 from support.clock import ManualClock
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -130,6 +132,7 @@ def test_an_ability_that_failed_is_told_as_an_event_in_a_sentence() -> None:
         "severity": "warning",
         "message": f"its video failed in on_session (missing_program): {entry['reason']}",
     }
+    assert is_told(Reading(Forwarder().choose(entry, 5.0)))
 
 
 def test_failures_in_a_row_are_told_ever_more_rarely() -> None:

@@ -20,7 +20,8 @@ from fleetward.features.attestation.model import (
 )
 from fleetward.wire.event_log import LogEntry, Measured, make_entry
 from fleetward.wire.evidence import Evidence
-from support.paper_tpm import DIGESTS, PaperTpm, make_log
+from fleetward.wire.tpm import digest_pcrs
+from support.paper_tpm import DIGESTS, ST_QUOTE, PaperTpm, make_log, select, sized
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -81,6 +82,25 @@ def test_an_old_quote_fails() -> None:
 @pytest.mark.parametrize("pcrs", [(8,), (9,), (0, 1), (8, 9, 10), ()])
 def test_a_quote_over_other_pcrs_fails(pcrs: tuple[int, ...]) -> None:
     assert codes(judge(CHIP.evidence(NONCE, pcrs=pcrs))) == ["quote_selection"]
+
+
+@pytest.mark.parametrize(
+    "selection", [(16, 23), (8, 16), (9, 23), (16,), (8, 9, 16), (8, 9, 23), (8,), (9,), tuple(range(24))]
+)
+def test_values_that_anybody_can_extend_do_not_stand_for_what_was_booted(selection: tuple[int, ...]) -> None:
+    """PCRs 16 and 23 can be reset and led to any value: a quote over them holds what 8 and 9 would."""
+    good = CHIP.evidence(NONCE)
+    values = [bytes.fromhex(good.pcrs["8"]), bytes.fromhex(good.pcrs["9"])]
+    quote = CHIP.state(ST_QUOTE, NONCE, select(selection) + sized(digest_pcrs(values)))
+    forged = changed(good, quote=quote, signature=CHIP.sign(quote))
+    assert codes(judge(forged)) == ["quote_selection"]
+
+
+@pytest.mark.parametrize("shown", [(8,), (9,), (8, 9, 16), (16, 23), ()])
+def test_values_of_exactly_the_quoted_pcrs_are_handed_in(shown: tuple[int, ...]) -> None:
+    good = CHIP.evidence(NONCE)
+    values = {str(index): good.pcrs.get(str(index), "00" * 32) for index in shown}
+    assert codes(judge(changed(good, pcrs=values))) == ["quote_selection"]
 
 
 def test_values_that_were_not_quoted_fail() -> None:

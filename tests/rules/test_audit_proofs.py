@@ -15,7 +15,7 @@ from fleetward.features.audit.model.proofs import (
     verify_consistency,
     verify_inclusion,
 )
-from fleetward.features.audit.model.tree import EMPTY_ROOT, Tree, hash_leaf, root_of
+from fleetward.features.audit.model.tree import EMPTY_ROOT, Tree, hash_leaf, hash_node, root_of
 
 SIZES = st.one_of(st.integers(1, 70), st.integers(250, 260), st.integers(510, 700))
 
@@ -153,6 +153,98 @@ def test_a_consistency_proof_changed_anywhere_is_refused(count: int, data: st.Da
     for changed in changes:
         with pytest.raises(AuditTamperedError):
             verify_consistency(*changed)
+
+
+def boundaries(count: int) -> list[int]:
+    """Sizes around every power of two up to `count`."""
+    around = {power + off for power in (1, 2, 4, 8, 16, 32) for off in (-1, 0, 1)}
+    return sorted(size for size in around if 0 < size <= count)
+
+
+@pytest.mark.parametrize("size", boundaries(33))
+def test_an_inclusion_path_of_any_other_length_is_refused(size: int) -> None:
+    leaves = leaves_of(size)
+    root = mth(leaves)
+    for index in range(size):
+        found = path(index, leaves)
+        verify_inclusion(leaves[index], index, size, found, root)
+        wrong = [found[:cut] for cut in range(len(found))] + [found[cut:] for cut in range(1, len(found) + 1)]
+        wrong += [[*found, root], [root, *found], [*found, *found, root]]
+        for changed in wrong:
+            with pytest.raises(AuditTamperedError):
+                verify_inclusion(leaves[index], index, size, changed, root)
+
+
+@pytest.mark.parametrize("size", boundaries(33))
+def test_an_empty_path_proves_the_only_entry_of_a_log_alone(size: int) -> None:
+    leaves = leaves_of(size)
+    for index in range(size):
+        # The root itself, shown as the leaf: a path that leads nowhere must not end where it began.
+        if size == 1:
+            verify_inclusion(leaves[0], 0, 1, [], mth(leaves))
+        else:
+            with pytest.raises(AuditTamperedError):
+                verify_inclusion(mth(leaves), index, size, [], mth(leaves))
+
+
+@pytest.mark.parametrize(("sequence", "size"), [(-1, 1), (1, 1), (0, 0), (0, -1), (2, 2), (3, 2)])
+def test_no_entry_outside_a_log_is_in_it(sequence: int, size: int) -> None:
+    (leaf,) = leaves_of(1)
+    with pytest.raises(AuditTamperedError):
+        verify_inclusion(leaf, sequence, size, [], leaf)
+
+
+@pytest.mark.parametrize("size", boundaries(17))
+def test_a_root_made_to_fit_a_path_that_goes_on_is_refused(size: int) -> None:
+    """Who states the root may choose it: the path's length is what the size says, whatever it leads to."""
+    leaves, extra = leaves_of(size), hash_leaf(b"extra")
+    for index in range(size):
+        for made in (hash_node(extra, mth(leaves)), hash_node(mth(leaves), extra)):
+            with pytest.raises(AuditTamperedError):
+                verify_inclusion(leaves[index], index, size, [*path(index, leaves), extra], made)
+
+
+@pytest.mark.parametrize("second", boundaries(17))
+def test_roots_made_to_fit_a_consistency_path_that_goes_on_are_refused(second: int) -> None:
+    leaves, extra = leaves_of(second), hash_leaf(b"extra")
+    for first in range(1, second):
+        older, newer = mth(leaves[:first]), mth(leaves)
+        found = [*subproof(first, leaves, b=True), extra]
+        for made in (hash_node(extra, newer), hash_node(newer, extra)):
+            for shown in (older, hash_node(extra, older)):
+                with pytest.raises(AuditTamperedError):
+                    verify_consistency(first, second, (shown, made), found)
+
+
+@pytest.mark.parametrize("second", boundaries(33))
+def test_a_consistency_path_of_any_other_length_is_refused(second: int) -> None:
+    leaves = leaves_of(second)
+    newer = mth(leaves)
+    for first in range(1, second):
+        older, found = mth(leaves[:first]), subproof(first, leaves, b=True)
+        verify_consistency(first, second, (older, newer), found)
+        wrong = [found[:cut] for cut in range(len(found))] + [found[cut:] for cut in range(1, len(found) + 1)]
+        wrong += [[*found, newer], [older, *found], [older], [newer]]
+        for changed in [one for one in wrong if one != found]:
+            with pytest.raises(AuditTamperedError):
+                verify_consistency(first, second, (older, newer), changed)
+
+
+@pytest.mark.parametrize("count", boundaries(33))
+def test_equal_sizes_ask_for_equal_roots_and_no_path(count: int) -> None:
+    root, other = mth(leaves_of(count)), mth(leaves_of(count + 1))
+    verify_consistency(count, count, (root, root), [])
+    for roots, found in (((root, other), []), ((root, root), [root]), ((other, other), [root, other])):
+        with pytest.raises(AuditTamperedError):
+            verify_consistency(count, count, roots, found)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (-1, 2), (2, -1), (3, 2), (1, 0)])
+def test_sizes_that_no_log_grew_by_are_refused_whatever_the_path(sizes: tuple[int, int]) -> None:
+    one, two = mth(leaves_of(1)), mth(leaves_of(2))
+    for found in ([], [one], [two]):
+        with pytest.raises(AuditTamperedError):
+            verify_consistency(*sizes, (one, two), found)
 
 
 def test_a_log_begins_with_itself_and_with_nothing() -> None:

@@ -36,6 +36,8 @@ def test_settings_read_back() -> None:
             b"trust_domain = 'a'\n[oidc]\nissuer = 'http://x'\nclient_id = 'y'\nclient_secret_file = '/z'",
             "oidc",
         ),
+        (b"trust_domain = 'a'\n[events]\nkeep = 'long'", "events.keep"),
+        (b"trust_domain = 'a'\n[events]\nmost = 0", "events.most"),
         (b"trust_domain = 'a'\n[nats]\nurls = ['nats://n1:4222']", "nats.urls"),
     ],
 )

@@ -94,7 +94,7 @@ def test_every_kind_of_event_stands_in_a_door() -> None:
         | {f"command.{state}" for state in CommandState} - {"command.sent"}
     )
     recorder = Path(refusals.__file__).read_text()
-    kinds |= TOLD_KINDS | set(re.findall(r'"([a-z]+\.(?:refused|conflicted|added))"', recorder))
+    kinds |= TOLD_KINDS | set(re.findall(r'"([a-z]+\.(?:refused|conflicted|added|limited))"', recorder))
     assert kinds <= set(EVENT_KINDS)
 
 

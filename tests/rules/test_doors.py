@@ -92,7 +92,7 @@ def test_kinds_are_named_noun_and_past() -> None:
 def test_a_device_may_tell_only_what_is_about_it() -> None:
     told = {kind.name for kind in EVENT_KINDS.values() if kind.may_device_say}
     assert {EVENT_KINDS[name].about for name in told} == {About.DEVICE}
-    assert {name.partition(".")[0] for name in told} == {"update", "boot"}
+    assert {name.partition(".")[0] for name in told} == {"update", "boot", "agent"}
 
 
 def test_the_page_lists_the_kinds_as_the_doors_do() -> None:

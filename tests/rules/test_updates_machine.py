@@ -140,6 +140,14 @@ def test_a_fleet_does_not_ask_all_at_once(spread: float, pause_s: float) -> None
     assert replace(SETTINGS, spread=spread).pause_s == pytest.approx(pause_s)
 
 
+def test_what_is_saved_is_not_saved_again() -> None:
+    machine = UpdateMachine(SETTINGS, render_memory(Memory(told_boot="b1")))
+    commands = machine.handle(m.Started(RUNNING, ON_A, 5), START_S)
+    assert [type(one) for one in commands] == [m.Report]
+    kept = machine.handle(m.Started(RUNNING, ON_A, 5), START_S)
+    assert kept == []
+
+
 def test_the_platform_can_ask_for_a_check() -> None:
     rig = idle()
     rig.take(m.Offered(None))
@@ -293,7 +301,7 @@ def test_pauses_have_a_floor_and_a_ceiling(poll_s: float, longest_s: float) -> N
     for _ in range(40):
         rig.take(m.Tick(), after_s=rig.wake_in_s or 0.0)
         assert rig.take(m.CheckFailed("out of reach")) == []
-    assert rig.wake_in_s == longest_s
+    assert (rig.wake_in_s, rig.reports[-1].error) == (longest_s, "out of reach")
 
 
 def test_what_went_well_ends_the_growing_of_pauses() -> None:
@@ -322,6 +330,30 @@ def test_metadata_that_must_not_be_believed_is_told_once_until_something_goes_we
     rig.take(m.Offered(None))
     rig.take(m.Tick(), after_s=1000.0)
     assert told(rig.take(m.CheckFailed("frozen", is_refusal=True))) == [("update.refused", "critical")]
+
+
+def test_a_long_trouble_is_told_once_too() -> None:
+    rig = idle()
+    assert len(rig.take(m.CheckFailed("x" * 900, is_refusal=True))) == 1
+    assert rig.memory.told == "x" * 500
+    rig.take(m.Tick(), after_s=5.0)
+    assert rig.take(m.CheckFailed("x" * 900, is_refusal=True)) == []
+
+
+def test_a_refused_release_is_no_sign_that_all_is_well() -> None:
+    rig = idle()
+    rig.take(m.CheckFailed("rolled back", is_refusal=True))
+    rig.take(m.Tick(), after_s=5.0)
+    rig.take(m.Offered(make_envelope(6, signer=STRANGER)))
+    assert rig.memory.told == "rolled back"
+
+
+def test_an_old_release_is_a_sign_that_all_is_well() -> None:
+    rig = idle()
+    rig.take(m.CheckFailed("rolled back", is_refusal=True))
+    rig.take(m.Tick(), after_s=5.0)
+    rig.take(m.Offered(make_envelope(4)))
+    assert (rig.memory.told, rig.reports[-1].error) == ("", "")
 
 
 def test_a_full_disk_is_freed_told_and_given_time() -> None:

@@ -65,7 +65,7 @@ def signed(content: bytes, kind: str = PAYLOAD_TYPE) -> bytes:
 def test_a_manifest_comes_back_as_it_was_signed() -> None:
     assert verify_manifest(ENVELOPE, PINNED) == MANIFEST
     assert verify_manifest(signed(payload()), PINNED) == MANIFEST, "as DSSE says it is signed"
-    found = json.loads(ENVELOPE)
+    found = json.loads(make_envelope(6))
     assert found["payloadType"] == "application/vnd.fleetward.firmware+json"
     assert [one["keyid"] for one in found["signatures"]] == [key_id(KEY.public_key())]
     assert digest_manifest(ENVELOPE) == hashlib.sha256(ENVELOPE).digest()
@@ -318,6 +318,13 @@ def test_metadata_has_the_names_of_its_roles() -> None:
             NotFoundError, match=r"^update metadata .*: expected a TUF role's file, found another name$"
         ):
             paths.metadata_blob("cam", name)
+
+
+def test_a_long_name_is_told_in_part() -> None:
+    with pytest.raises(NotFoundError, match=rf"^update artifact '{'x' * 80}': "):
+        paths.target_blob("cam", "x" * 81)
+    with pytest.raises(NotFoundError, match=rf"^update metadata '{'x' * 80}': "):
+        paths.metadata_blob("cam", "x" * 81)
 
 
 @given(st.text(max_size=200))

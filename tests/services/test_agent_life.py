@@ -13,11 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from fleetward.base.agent_config import Pkcs11Keys, render_agent_config
-from fleetward.base.clock import OffsetClock, SystemClock, parse_time
+from fleetward.base.clock import SystemClock, parse_time
 from fleetward.features.pki import service as pki
 from fleetward.programs.agent.run import EXIT_REBOOT
 from fleetward.programs.cli.main import cli
 from support.agent_platform import AgentHost, SmallPlatform, small_platform, wait_for
+from support.clock import OffsetClock
 from support.softhsm import make_token
 
 _names = (f"cam-{number}" for number in itertools.count(1))

@@ -13,6 +13,7 @@ from fleetward.base.db import Database
 from fleetward.base.errors import KeyUnavailableError
 from fleetward.base.events import list_events
 from fleetward.features.audit import service, store
+from fleetward.features.audit.model.entry import AuditTamperedError
 from fleetward.features.audit.service import Keeper
 from fleetward.outside.auditing.witness import FileWitness
 from support.audit import AuditRig
@@ -37,6 +38,20 @@ def test_an_untouched_log_verifies_with_its_witness(rig: AuditRig) -> None:
         tree = service.verify(tx, rig.notary.public_key, witnessed=rig.witness.read())
         assert (tree.size, len(store.all_nodes(tx))) == (300, 1)
     assert len(rig.witness.read()) == 3
+
+
+@pytest.mark.parametrize(("entries", "rests"), [(249, 0), (250, 1), (251, 1), (600, 2)])
+def test_verifying_rests_after_every_page_and_finds_the_same(rig: AuditRig, entries: int, rests: int) -> None:
+    rig.append(entries, checkpoint_every=entries)
+    rested: list[int] = []
+    with rig.db.read() as tx:
+        plain = service.verify(tx, rig.notary.public_key)
+        assert service.verify(tx, rig.notary.public_key, rest=lambda: rested.append(1)) == plain
+    assert len(rested) == rests
+    rig.change("DELETE FROM audit_entries WHERE sequence = 200")
+    with pytest.raises(AuditTamperedError) as caught, rig.db.read() as tx:
+        service.verify(tx, rig.notary.public_key, rest=lambda: rested.append(1))
+    assert caught.value.details["entry"] == 200
 
 
 def test_an_empty_log_verifies(rig: AuditRig) -> None:

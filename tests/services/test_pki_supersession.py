@@ -12,8 +12,8 @@ from cryptography.x509 import ocsp
 from fleetward.base.db import Database
 from fleetward.base.events import list_events
 from fleetward.features.devices import service as devices
-from fleetward.features.devices.model import AttestationPolicy, KeyTier, Model
-from fleetward.features.devices.peer import DevicePeer, admit_peer, authenticate_peer
+from fleetward.features.devices.model import AttestationPolicy, DeviceState, KeyTier, Model
+from fleetward.features.devices.peer import DevicePeer, PeerRefusedError, admit_peer, authenticate_peer
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.messaging import service as messaging
 from fleetward.features.messaging.service.admission import MAX_SERIALS
@@ -145,6 +145,16 @@ def test_a_revoked_certificate_retires_nothing(fleet: Fleet, db: Database) -> No
         service.revoke_certificate(tx, stolen.serial_number, "stolen", why=RevocationReason.KEY_COMPROMISE)
     fleet.connect("cam-1", stolen)
     assert fleet.live("cam-1") == serials(old)
+
+
+def test_a_certificate_that_outlived_its_device_opens_no_door(fleet: Fleet, db: Database) -> None:
+    """The end of a device revokes what it has; one issued in the same moment is refused all the same."""
+    fleet.enroll("cam-1")
+    with db.write("operator:alice") as tx:
+        devices.end(tx, "cam-1", DeviceState.REVOKED, "stolen")
+        late = service.issue_device_certificate(tx, fleet.pki, "cam-1", make_csr("cam-1"), DAY).certificate
+    with pytest.raises(PeerRefusedError):
+        fleet.use(late)
 
 
 def test_a_session_without_known_certificate_retires_nothing(fleet: Fleet, db: Database) -> None:

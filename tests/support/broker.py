@@ -22,6 +22,7 @@ from cryptography.x509 import CertificateSigningRequestBuilder, Name
 from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database, Tx
 from fleetward.base.events import Event, emit, list_events
+from fleetward.base.feature import Hears
 from fleetward.features.attestation import store as appraisals
 from fleetward.features.attestation.model import Appraisal
 from fleetward.features.devices import service as devices
@@ -86,9 +87,10 @@ class Issued:
 class Rig:
     """A platform's messaging in a folder; `start` and `stop` it as often as the test needs."""
 
-    def __init__(self, folder: Path, database: str = "") -> None:
+    def __init__(self, folder: Path, database: str = "", hears: tuple[Hears, ...] = ()) -> None:
         """Prepare one over a database of its own, SQLite unless `database` is another's URL."""
         self.folder = folder
+        self.hears = hears
         self.clock = SystemClock()
         self.pki: PkiContext = make_pki(folder, self.clock.now())
         ensure_server_certificate(folder, self.pki.server_ca, ["localhost", "127.0.0.1"], self.clock.now())
@@ -130,6 +132,7 @@ class Rig:
             self.broker,
             roles,
             retention=Retention(max_bytes=100 * _MIB, max_mqtt_bytes=16 * _MIB),
+            hears=self.hears,
         )
         self._running = self.loop.run(
             start_messaging(

@@ -14,8 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fleetward.base.clock import SystemClock
+from fleetward.base.events import list_events
+from fleetward.base.feature import Hears
 from fleetward.features.audit import service as audit
 from fleetward.features.audit.service import Keeper
+from fleetward.features.events.service import hear
 from fleetward.wire.shipment import ShipmentRow, render_manifest
 from support.access import AccessHouse
 from support.authority import Authority
@@ -102,6 +105,9 @@ def _operate(apps: RealApps) -> None:
     assert ada.post("/releases/lock/1.0.0/approve").json()["state"] == "pending"
     refused = house.browser().post("/signin/password", {"name": "bob", "password": "wrong", "totp": "0"})
     assert refused.status_code == 401
+    with apps.rooms.db.read() as tx:
+        event = list_events(tx)[0]
+    assert hear(apps.rooms.db, Hears("saved", frozenset({event.kind}), lambda _tx, _event: None), event)
     with apps.rooms.db.write("operator:test") as tx:
         for number in range(260):  # subtrees of 256 entries are stored
             audit.append(tx, "model.added", f"model:m-{number}")

@@ -18,17 +18,6 @@ class SystemClock:
         return datetime.fromtimestamp(time.time(), UTC)  # noqa: TID251 - the one place
 
 
-class OffsetClock:
-    """A clock shifted by a fixed number of seconds, for a device whose own clock cannot be trusted."""
-
-    def __init__(self, base: Clock, offset_s: float) -> None:
-        self._base = base
-        self._offset_s = offset_s
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self._base.now().timestamp() + self._offset_s, UTC)
-
-
 def render_time(at: datetime) -> str:
     """Return RFC 3339 text in UTC with milliseconds, e.g. `2026-11-23T17:00:00.000Z`."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

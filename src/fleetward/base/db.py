@@ -7,17 +7,22 @@ Rules:
 - SQL is written only in a feature's `store` (and here, for what all features share).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeAlias
+from functools import partial
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fleetward.base.clock import Clock
 from fleetward.base.errors import ConfigError, CorruptDataError, InvalidInputError, UnavailableError
+from fleetward.base.group import GroupWriter, Job
+
+T = TypeVar("T")
 
 # A query of device ids, built in one feature's store to be nested in another's.
 IdQuery: TypeAlias = sa.Select[tuple[str]]
@@ -31,6 +36,25 @@ _RETRY_AFTER_S = 5
 def is_among(column: sa.ColumnElement[str], ids: IdQuery) -> sa.ColumnElement[bool]:
     """Return whether a column names one of `ids`: looked up row by row, for queries that leave few rows."""
     return ids.where(ids.selected_columns[0] == column).exists()
+
+
+def insert_new(tx: "Tx", table: sa.Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless its key is taken; return whether it was inserted."""
+    statement = _insert(tx, table).values(**values).on_conflict_do_nothing()
+    # SQLAlchemy keeps the count of an INSERT only when asked to.
+    return tx.conn.execute(statement.execution_options(preserve_rowcount=True)).rowcount == 1
+
+
+def upsert(tx: "Tx", table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Insert a row or bring the one with this key to these values. `key` is a unique index's."""
+    statement = _insert(tx, table).values(**key, **values)
+    tx.conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+
+
+def _insert(tx: "Tx", table: sa.Table) -> sqlite.Insert:
+    # What they take after the INSERT is written alike in both.
+    insert = sqlite.insert if tx.conn.dialect.name == "sqlite" else postgresql.insert
+    return cast("sqlite.Insert", insert(table))
 
 
 metadata = sa.MetaData(
@@ -92,7 +116,6 @@ class Tx:
     is_writing: bool = False
     outgoing: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _before_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
-    _after_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     def acting_as(self, actor: str) -> "Tx":
         """Return this transaction on behalf of whom its first statements proved to be asking."""
@@ -108,10 +131,6 @@ class Tx:
             raise RuntimeError("transaction: expected one that writes, found one that reads")
         self._before_commit.append(act)
 
-    def after_commit(self, act: Callable[[], None]) -> None:
-        """Run `act` once, after this transaction has committed; never when it rolls back."""
-        self._after_commit.append(act)
-
 
 class Database:
     """Opens transactions. Thread-safe; make one per process."""
@@ -122,6 +141,7 @@ class Database:
         self._notary = notary
         self.engine = _make_engine(url)
         self._listeners: list[Callable[[], None]] = []
+        self._group = GroupWriter(self._open_group)
 
     @property
     def is_sqlite(self) -> bool:
@@ -149,49 +169,87 @@ class Database:
             yield tx
             for act in tx._before_commit:  # noqa: SLF001 - its owner
                 act()
-        for act in tx._after_commit:  # noqa: SLF001 - its owner
-            act()
         for listener in self._listeners if is_told else ():
             listener()
+
+    def write_together(self, actor: str, work: Callable[[Tx], T]) -> T:
+        """Return what `work` returned, run in a transaction as by `write`, which may share its commit.
+
+        For small work that many do at once. On SQLite, which has one writer, it saves each the waiting for
+        a lock and for the disk; PostgreSQL does that by itself. `work` runs in any caller's thread.
+
+        Raises:
+            UnavailableError: the database does not commit, or too many wait to write.
+        """
+        if self.is_sqlite:
+            return self._group.run(actor, work)
+        with self.write(actor) as tx:
+            return work(tx)
 
     def close(self) -> None:
         self.engine.dispose()
 
     @contextmanager
-    def _connect(self, *, is_write: bool) -> Iterator[sa.Connection]:
+    def _open_group(self) -> Iterator[Callable[[Job[Any]], None]]:
+        with self._connect(is_write=True) as conn:
+            yield partial(self._run_one, conn)
+        for listener in self._listeners:
+            listener()
+
+    def _run_one(self, conn: sa.Connection, job: Job[Any]) -> None:
+        tx = Tx(conn, self.clock.now(), job.actor, self._notary, is_writing=True)
         try:
-            with self.engine.connect() as raw:
-                conn = raw.execution_options(fleetward_write=is_write)
-                if not is_write and not self.is_sqlite:
-                    conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
-                with conn.begin():
-                    yield conn
-        except (sa.exc.DataError, OverflowError) as error:
-            # SQLite's driver says the one, PostgreSQL the other, of what no column can hold.
+            with _telling_errors(), conn.begin_nested():
+                job.value = job.context.run(job.work, tx)
+                for act in tx._before_commit:  # noqa: SLF001 - its owner
+                    act()
+        except Exception as error:
+            job.error = error
+            driver: Any = conn.connection.driver_connection
+            if not driver.in_transaction:  # a full or failing disk undoes all at once, savepoints with it
+                raise
+
+    @contextmanager
+    def _connect(self, *, is_write: bool) -> Iterator[sa.Connection]:
+        with _telling_errors(), self.engine.connect() as raw:
+            conn = raw.execution_options(fleetward_write=is_write)
+            if not is_write and not self.is_sqlite:
+                conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
+            with conn.begin():
+                yield conn
+
+
+@contextmanager
+def _telling_errors() -> Iterator[None]:
+    """Turn the errors of SQLAlchemy and its drivers into ours."""
+    try:
+        yield
+    except (sa.exc.DataError, OverflowError) as error:
+        # SQLite's driver says the one, PostgreSQL the other, of what no column can hold.
+        raise InvalidInputError(
+            "value: expected one a database can hold, found a number out of range or a NUL character"
+        ) from error
+    except sa.exc.TimeoutError as error:
+        raise UnavailableError(
+            "database: expected a connection within the time, found all of them in use",
+            retry_after_s=_RETRY_AFTER_S,
+        ) from error
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == _PROGRAM_LIMIT:
             raise InvalidInputError(
-                "value: expected one a database can hold, found a number out of range or a NUL character"
+                "value: expected one a database can hold, found it over a limit of PostgreSQL"
             ) from error
-        except sa.exc.TimeoutError as error:
-            raise UnavailableError(
-                "database: expected a connection within the time, found all of them in use",
-                retry_after_s=_RETRY_AFTER_S,
+        raise _unavailable() from error
+    except (sa.exc.InterfaceError, sa.exc.InternalError) as error:
+        # The connection is gone, or the server became read-only.
+        raise _unavailable() from error
+    except sa.exc.DatabaseError as error:
+        if "malformed" in str(error) or "not a database" in str(error):
+            raise CorruptDataError(
+                "database: expected an intact file, found it damaged",
+                hint="Stop Fleetward and restore the last backup; nothing was changed.",
             ) from error
-        except sa.exc.OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) == _PROGRAM_LIMIT:
-                raise InvalidInputError(
-                    "value: expected one a database can hold, found it over a limit of PostgreSQL"
-                ) from error
-            raise _unavailable() from error
-        except (sa.exc.InterfaceError, sa.exc.InternalError) as error:
-            # The connection is gone, or the server became read-only.
-            raise _unavailable() from error
-        except sa.exc.DatabaseError as error:
-            if "malformed" in str(error) or "not a database" in str(error):
-                raise CorruptDataError(
-                    "database: expected an intact file, found it damaged",
-                    hint="Stop Fleetward and restore the last backup; nothing was changed.",
-                ) from error
-            raise
+        raise
 
 
 def _unavailable() -> UnavailableError:

@@ -1,7 +1,9 @@
 """Brings a database to this release's schema. A database newer than the code stops the program."""
 
+import time
 from pathlib import Path
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -9,29 +11,69 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
-from fleetward.base.db import Database
-from fleetward.base.errors import NewerDataError
+from fleetward.base.db import Database, Tx
+from fleetward.base.errors import NewerDataError, UnavailableError
+from fleetward.base.logging import get_logger
+
+log = get_logger("migrations")
 
 _FOLDER = Path(__file__).parent
 _LOCK = 0x666C656574  # "fleet"; any number that is ours alone in the database
+_LOCK_TIMEOUT_S = 2.0
+_TRIES = 30
+_PAUSE_S = 1.0
 
 
-def migrate(db: Database) -> tuple[str | None, str]:
+def migrate(
+    db: Database, *, lock_timeout_s: float = _LOCK_TIMEOUT_S, tries: int = _TRIES
+) -> tuple[str | None, str]:
     """Run the missing steps and return the schema versions before and after.
 
-    One transaction: a start that is cut off leaves nothing, and of several at once the others wait.
+    One transaction: a start that is cut off leaves nothing, and of several at once the others wait. On
+    PostgreSQL a step that waits for a table's lock makes everybody wait who comes after it; so it gives up
+    after `lock_timeout_s` and all of it is tried again, `tries` times in all.
 
     Raises:
         NewerDataError: a later release wrote this database; nothing was changed.
+        UnavailableError: somebody held a table all the while; nothing was changed.
     """
+    for number in range(1, tries + 1):
+        try:
+            return _migrate_once(db, lock_timeout_s)
+        except UnavailableError as error:
+            if not _is_about_lock(error):
+                raise
+            if number == tries:
+                raise UnavailableError(
+                    f"database: expected to get a table's lock within {lock_timeout_s:g} s, "
+                    f"found it held {tries} times",
+                    hint="End the transaction that holds it: see pg_stat_activity. Nothing was changed.",
+                ) from error
+            log.warning("migration_waits", tries=number)
+            time.sleep(_PAUSE_S)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def alembic_config() -> Config:
+    """Return where Alembic finds the steps."""
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     config.set_main_option("path_separator", "os")
+    return config
+
+
+def schema_version(conn: sa.Connection) -> str | None:
+    """Return the schema version of a database, None for an empty one."""
+    return MigrationContext.configure(conn).get_current_revision()
+
+
+def _migrate_once(db: Database, lock_timeout_s: float) -> tuple[str | None, str]:
+    config = alembic_config()
     script = ScriptDirectory.from_config(config)
     newest = script.get_current_head() or ""
     with db.write("system:migration") as tx:
         if not db.is_sqlite:  # SQLite's write transaction keeps others out by itself
-            tx.conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            _enter_alone(tx, lock_timeout_s)
         before = MigrationContext.configure(tx.conn).get_current_revision()
         if before is not None and not _is_known(script, before):
             raise NewerDataError(
@@ -44,9 +86,17 @@ def migrate(db: Database) -> tuple[str | None, str]:
     return before, newest
 
 
-def schema_version(conn: sa.Connection) -> str | None:
-    """Return the schema version of a database, None for an empty one."""
-    return MigrationContext.configure(conn).get_current_revision()
+def _enter_alone(tx: Tx, lock_timeout_s: float) -> None:
+    """Wait for other migrations, however long they take; from then on wait for nothing long."""
+    tx.conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    tx.conn.execute(
+        sa.select(sa.func.set_config("lock_timeout", f"{lock_timeout_s * 1000:.0f}ms", sa.true()))
+    )
+
+
+def _is_about_lock(error: UnavailableError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, sa.exc.DBAPIError) and isinstance(cause.orig, psycopg.errors.LockNotAvailable)
 
 
 def _is_known(script: ScriptDirectory, revision: str) -> bool:

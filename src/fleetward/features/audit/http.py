@@ -1,12 +1,16 @@
 """Operator routes of the audit log."""
 
 import base64
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
 from fleetward.base.clock import parse_time, render_time
+from fleetward.base.errors import RateLimitedError
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.audit import service
 from fleetward.features.audit.model.entry import Entry, to_micros
@@ -15,6 +19,7 @@ from fleetward.features.audit.service import LogNotary
 
 router = APIRouter(tags=["audit"])
 _MAX_PAGE = 5000
+_VERIFY_AGAIN_S = 5
 _MAX_SIZE = 2**53
 # PostgreSQL takes no NUL in a text.
 Text = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
@@ -27,6 +32,7 @@ class AuditContext:
 
     notary: LogNotary
     witness: Witness | None = None
+    verifying: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -160,11 +166,23 @@ def checkpoints(
 def verify(
     request: Request, db: Db, _principal: Annotated[Principal, requires("audit.read")]
 ) -> AuditVerdict:
-    """Read the whole log where it lies and prove it; the problem `audit_tampered` names the entry."""
+    """Read the whole log where it lies and prove it; the problem `audit_tampered` names the entry.
+
+    One at a time in each process, and never more than half of its time.
+    """
     context = _context(request)
-    witnessed = [] if context.witness is None else context.witness.read()
-    with db.read() as tx:
-        tree = service.verify(tx, context.notary.public_key, witnessed=witnessed)
+    if not context.verifying.acquire(blocking=False):
+        raise RateLimitedError(
+            "audit log: expected one verification at a time, found another under way",
+            retry_after_s=_VERIFY_AGAIN_S,
+        )
+    try:
+        witnessed = [] if context.witness is None else context.witness.read()
+        with db.read() as tx:
+            key = context.notary.public_key
+            tree = service.verify(tx, key, witnessed=witnessed, rest=_rest_as_long_as_worked())
+    finally:
+        context.verifying.release()
     return AuditVerdict(
         verified=True,
         entries=tree.size,
@@ -216,6 +234,19 @@ def prove_consistency(
         second_note=found.notes[1],
         public_key=_public_key(request),
     )
+
+
+def _rest_as_long_as_worked() -> Callable[[], None]:
+    """Return what sleeps for as long as its thread has worked since the last time."""
+    worked_s = time.thread_time()
+
+    def rest() -> None:
+        nonlocal worked_s
+        now_s = time.thread_time()
+        time.sleep(now_s - worked_s)
+        worked_s = now_s
+
+    return rest
 
 
 def _context(request: Request) -> AuditContext:

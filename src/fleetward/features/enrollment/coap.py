@@ -6,6 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fleetward.base.coap import CoapAnswer, CoapRequest, Code
+from fleetward.base.db import Tx
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.feature import CoapResource, House
 from fleetward.features.devices.peer import authenticate_peer
@@ -33,10 +34,12 @@ async def renew(house: House, request: CoapRequest) -> CoapAnswer:
 
 def _renew(house: House, der: bytes, csr: x509.CertificateSigningRequest) -> CoapAnswer:
     pki = house.get(PkiContext)
-    with house.db.write("system:coap") as tx:
+
+    def renew_now(tx: Tx) -> x509.Certificate:
         peer = authenticate_peer(tx, pki, der)
-        certificate = service.reenroll(tx.acting_as(f"device:{peer.device.id}"), pki, peer, csr)
-    return _render(Code.CHANGED, [certificate])
+        return service.reenroll(tx.acting_as(f"device:{peer.device.id}"), pki, peer, csr)
+
+    return _render(Code.CHANGED, [house.db.write_together("system:coap", renew_now)])
 
 
 def _render(code: Code, certificates: list[x509.Certificate]) -> CoapAnswer:

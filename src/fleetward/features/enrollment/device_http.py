@@ -11,6 +11,7 @@ from cryptography import x509
 from fastapi import APIRouter, Depends, Request, Response
 
 from fleetward.base.clock import render_time
+from fleetward.base.db import Tx
 from fleetward.base.errors import (
     ConflictError,
     FleetwardError,
@@ -90,12 +91,14 @@ def simpleenroll(request: Request, body: RawBody) -> Response:
 @device_router.post(f"{est.PATH}/simplereenroll")
 def simplereenroll(request: Request, body: RawBody) -> Response:
     """The next certificate, by the current one (RFC 7030 section 4.2.2)."""
-    pki, said_id = pki_of(request), _peer_id(request)
+    pki, der, said_id = pki_of(request), peer_certificate(request.scope), _peer_id(request)
     with telling_refusals(request, said_id=said_id, lane=Lane.CERTIFICATE):
         csr = est.parse_csr(body)
-        with edge_of(request).db.write(f"device:{said_id}") as tx:
-            peer = authenticate_peer(tx, pki, peer_certificate(request.scope))
-            return _certificates([service.reenroll(tx, pki, peer, csr)])
+
+        def renew(tx: Tx) -> x509.Certificate:
+            return service.reenroll(tx, pki, authenticate_peer(tx, pki, der), csr)
+
+        return _certificates([edge_of(request).db.write_together(f"device:{said_id}", renew)])
 
 
 @device_router.post(enroll.PATH)

@@ -4,9 +4,8 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from fleetward.base.db import Timestamp, Tx, metadata
+from fleetward.base.db import Timestamp, Tx, metadata, upsert
 from fleetward.features.enrollment.model import Attempt, ClaimRecord, Factory
 from fleetward.wire.enroll import Purpose
 
@@ -109,13 +108,8 @@ def delete_expired(tx: Tx, before: datetime) -> int:
 def put_answer(tx: Tx, device_id: str, key_fingerprint: str, certificate: bytes, not_after: datetime) -> None:
     """Remember the certificate given for a key in place of an earlier one; expired ones go."""
     tx.conn.execute(answers.delete().where(answers.c.device_id == device_id, answers.c.not_after <= tx.now))
-    insert = sqlite.insert if tx.conn.dialect.name == "sqlite" else postgresql.insert
-    given = {"certificate": certificate, "not_after": not_after}
-    tx.conn.execute(
-        insert(answers)
-        .values(device_id=device_id, key_fingerprint=key_fingerprint, **given)
-        .on_conflict_do_update(index_elements=["device_id", "key_fingerprint"], set_=given)
-    )
+    key = {"device_id": device_id, "key_fingerprint": key_fingerprint}
+    upsert(tx, answers, key, {"certificate": certificate, "not_after": not_after})
 
 
 def find_answer(tx: Tx, device_id: str, key_fingerprint: str) -> bytes | None:

@@ -4,8 +4,17 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from fleetward.base.db import Tx
+from fleetward.base.db import RowId, Timestamp, Tx, insert_new, metadata
 from fleetward.base.events import Event, as_event, events_table
+
+heard = sa.Table(
+    "events_heard",
+    metadata,
+    sa.Column("handler", sa.String(64), primary_key=True),
+    sa.Column("event", RowId, primary_key=True, autoincrement=False),
+    sa.Column("event_at", Timestamp, primary_key=True),
+    sa.Column("at", Timestamp, nullable=False, index=True),
+)
 
 _events = events_table.c
 # The registry's, named here for one join: whose events somebody may see depends on the device's group now.
@@ -63,3 +72,27 @@ def find_first_since(tx: Tx, since: datetime) -> int | None:
     """Return the lowest id of an event at or after `since`."""
     found = tx.conn.execute(sa.select(sa.func.min(_events.id)).where(_events.at >= since)).scalar()
     return None if found is None else int(found)
+
+
+def delete_oldest(tx: Tx, *, before: datetime, most_kept: int, limit: int) -> int:
+    """Delete up to `limit` published events that are too old or too many, but the newest; return how many."""
+    newest = tx.conn.execute(sa.select(sa.func.max(_events.id))).scalar()
+    if newest is None:
+        return 0
+    over = sa.or_(_events.at < before, _events.id <= newest - most_kept)
+    oldest = (
+        sa.select(_events.id)
+        .where(over, _events.published_at.is_not(None), _events.id != newest)
+        .order_by(_events.id)
+        .limit(limit)
+    )
+    return tx.conn.execute(events_table.delete().where(_events.id.in_(oldest))).rowcount
+
+
+def note_heard(tx: Tx, handler: str, event: int, event_at: datetime) -> bool:
+    """Note that a handler has handled an event; return False when it had before."""
+    return insert_new(tx, heard, {"handler": handler, "event": event, "event_at": event_at, "at": tx.now})
+
+
+def forget_heard(tx: Tx, before: datetime) -> None:
+    tx.conn.execute(heard.delete().where(heard.c.at < before))

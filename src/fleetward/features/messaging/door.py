@@ -24,6 +24,8 @@ feature = Feature(
             "why; critical: another's name, a revoked certificate",
             or_severities=frozenset({Severity.CRITICAL}),
         ),
+        EventKind("hold.set", Severity.WARNING, About.DEVICE, "a room holds it back from sessions: what for"),
+        EventKind("hold.lifted", Severity.NOTICE, About.DEVICE, "that room holds it no longer"),
         EventKind("session.conflicted", Severity.CRITICAL, About.DEVICE, "one certificate, two clients"),
         EventKind(
             "publish.refused",
@@ -41,10 +43,24 @@ feature = Feature(
         ),
         EventKind("telemetry.refused", Severity.WARNING, About.DEVICE, "a message that cannot be accepted"),
         EventKind(
+            "telemetry.limited",
+            Severity.WARNING,
+            About.DEVICE,
+            "a device sends more than it may: `limit` is `messages`, `bytes` or `told`",
+        ),
+        EventKind(
             "deadletter.added",
             Severity.WARNING,
             About.DEVICE,
             "a message that could be read and not handled; it is kept for 30 days",
+        ),
+        EventKind(
+            "agent.ability_failed",
+            Severity.WARNING,
+            About.DEVICE,
+            "which part of the agent does not run, and why; it is tried again",
+            may_device_say=True,
+            or_severities=frozenset(Severity),
         ),
         EventKind("shadow.desired", Severity.INFO, About.DEVICE, "what is desired changed"),
         EventKind("command.queued", Severity.INFO, About.DEVICE, "a command waits for its device"),

@@ -3,7 +3,7 @@
 Every handler may run twice for the same event or message and changes nothing the second time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -97,20 +97,19 @@ def take_in(
     return keep(db, batch), batch.refused
 
 
-def commands_for(db: Database, devices: Iterable[str]) -> list[CommandRecord]:
+def commands_for(db: Database, devices: Collection[str]) -> list[CommandRecord]:
     """Return the open commands of devices that are there to hear them."""
     with db.read(ACTOR) as tx:
-        return [command for device in devices for command in service.find_open_commands(tx, device)]
+        return service.find_open_commands(tx, devices)
 
 
-def desired_of(db: Database, devices: Iterable[str]) -> list[Shadow]:
+def desired_of(db: Database, devices: Collection[str]) -> list[Shadow]:
     """Return the shadows of devices that have not acted on what is desired of them."""
     with db.read(ACTOR) as tx:
-        found = [service.get_shadow(tx, device) for device in devices]
-    return [shadow for shadow in found if shadow.acknowledged_version < shadow.desired_version]
+        return service.list_waiting_shadows(tx, devices)
 
 
-def due_commands(db: Database, connected: frozenset[str]) -> list[CommandRecord]:
+def due_commands(db: Database, connected: Container[str]) -> list[CommandRecord]:
     """Close commands whose time is over; return those to send again to connected devices."""
     with db.read(ACTOR) as tx:
         due = [command for command in service.due_commands(tx) if command.device in connected]

@@ -73,6 +73,19 @@ told = sa.Table(
     sa.Column("at", Timestamp, nullable=False, index=True),
 )
 _OPEN = tuple(state.value for state in OPEN_STATES)
+_OPEN_OF = (
+    commands.select()
+    .where(commands.c.device.in_(sa.bindparam("of", expanding=True)), commands.c.state.in_(_OPEN))
+    .order_by(commands.c.id)
+)
+_WAITING_SHADOWS = (
+    shadows.select()
+    .where(
+        shadows.c.device.in_(sa.bindparam("of", expanding=True)),
+        shadows.c.acknowledged_version < shadows.c.desired_version,
+    )
+    .order_by(shadows.c.device)
+)
 _LAST_EVENT_ID = sa.select(sa.func.coalesce(sa.func.max(events_table.c.id), 0))
 
 
@@ -110,18 +123,12 @@ def delete_hold(tx: Tx, device: str, name: str) -> bool:
 
 def find_shadow(tx: Tx, device: str) -> Shadow | None:
     row = tx.conn.execute(shadows.select().where(shadows.c.device == device)).one_or_none()
-    if row is None:
-        return None
-    return Shadow(
-        device=row.device,
-        desired=json.loads(row.desired),
-        desired_version=row.desired_version,
-        desired_at=row.desired_at,
-        reported=json.loads(row.reported),
-        reported_version=row.reported_version,
-        reported_at=row.reported_at,
-        acknowledged_version=row.acknowledged_version,
-    )
+    return None if row is None else _as_shadow(row)
+
+
+def list_waiting_shadows(tx: Tx, devices: Collection[str]) -> list[Shadow]:
+    """Return the shadows of those of these devices that have not acted on what is desired, by device."""
+    return [_as_shadow(row) for row in tx.conn.execute(_WAITING_SHADOWS, {"of": list(devices)})]
 
 
 def insert_shadow(tx: Tx, shadow: Shadow) -> None:
@@ -197,14 +204,9 @@ def list_full_queues(tx: Tx, full: int) -> list[str]:
     return list(tx.conn.execute(query).scalars())
 
 
-def list_open(tx: Tx, device: str) -> list[CommandRecord]:
-    """Return the device's commands without result, oldest first."""
-    query = (
-        commands.select()
-        .where(commands.c.device == device, commands.c.state.in_(_OPEN))
-        .order_by(commands.c.id)
-    )
-    return [_as_command(row) for row in tx.conn.execute(query)]
+def list_open(tx: Tx, devices: Collection[str]) -> list[CommandRecord]:
+    """Return these devices' commands without result, oldest first."""
+    return [_as_command(row) for row in tx.conn.execute(_OPEN_OF, {"of": list(devices)})]
 
 
 def list_due(tx: Tx, *, limit: int) -> list[CommandRecord]:
@@ -278,6 +280,19 @@ def _shadow_values(shadow: Shadow) -> dict[str, Any]:
         "reported_at": shadow.reported_at,
         "acknowledged_version": shadow.acknowledged_version,
     }
+
+
+def _as_shadow(row: sa.Row[Any]) -> Shadow:
+    return Shadow(
+        device=row.device,
+        desired=json.loads(row.desired),
+        desired_version=row.desired_version,
+        desired_at=row.desired_at,
+        reported=json.loads(row.reported),
+        reported_version=row.reported_version,
+        reported_at=row.reported_at,
+        acknowledged_version=row.acknowledged_version,
+    )
 
 
 def _as_command(row: sa.Row[Any]) -> CommandRecord:

@@ -77,6 +77,12 @@ def insert_acknowledgement(tx: Tx, one: Acknowledgement) -> None:
     )
 
 
+def forget_acknowledgements(tx: Tx) -> None:
+    """Delete those of events that the feed has forgotten."""
+    is_kept = sa.exists().where(events_table.c.id == acknowledgements.c.event)
+    tx.conn.execute(acknowledgements.delete().where(~is_kept))
+
+
 def list_alerts(tx: Tx, since: datetime, among: IdQuery | None, *, limit: int) -> tuple[int, list[Event]]:
     """Return how many alerting events since then nobody acknowledged, and the newest of them."""
     where = (

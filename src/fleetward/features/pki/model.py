@@ -176,19 +176,17 @@ def identify_device(trust_domain: str, certificate: x509.Certificate) -> str:
         raise _refused("certificate_malformed", "a device id in its SAN, found something else") from error
 
 
-def verify_certificate(
-    certificate: x509.Certificate, issuers: dict[bytes, x509.Certificate], trust_domain: str, now: datetime
-) -> DeviceCertificate:
-    """Return what a device's certificate proves (RFC 5280 section 6.1, for our two-level hierarchy).
+def verify_issuer(certificate: x509.Certificate, issuers: dict[bytes, x509.Certificate]) -> None:
+    """Pass when one of our device CAs signed a certificate, at whatever time (RFC 5280 section 6.1).
 
-    1. One of our device CAs signed it. 2. `now` is within its validity. 3. It is for client authentication
-    and no CA. 4. Its SAN names a device of our trust domain. Revocation is the caller's.
+    The first half of what a device's certificate proves, for our two-level hierarchy; `verify_use` is the
+    other. Revocation is the caller's.
 
     Args:
         issuers: our device CAs by subject key identifier, themselves verified.
 
     Raises:
-        CertificateRefusedError: one of these fails.
+        CertificateRefusedError: none of them did.
     """
     try:
         authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
@@ -200,6 +198,17 @@ def verify_certificate(
         raise _refused("certificate_unknown_ca", "an issuer of ours, found none named") from error
     except (InvalidSignature, *MALFORMED) as error:
         raise _refused("certificate_unknown_ca", "its issuer's signature, found another") from error
+
+
+def verify_use(certificate: x509.Certificate, trust_domain: str, now: datetime) -> DeviceCertificate:
+    """Return what a certificate that passed `verify_issuer` proves now.
+
+    1. `now` is within its validity. 2. It is for client authentication and no CA. 3. Its SAN names a device
+    of our trust domain.
+
+    Raises:
+        CertificateRefusedError: one of these fails.
+    """
     if now > certificate.not_valid_after_utc:
         raise _refused("certificate_expired", f"it valid at {now:%Y-%m-%dT%H:%M:%SZ}, found it expired")
     if now < certificate.not_valid_before_utc:

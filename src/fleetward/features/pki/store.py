@@ -103,6 +103,15 @@ _UNEXPIRED = (
     .order_by(certificates.c.device, certificates.c.issued_at.desc())
 )
 _BY_SERIAL = sa.select(*_RECORD).where(certificates.c.serial == sa.bindparam("wanted"))
+# Every renewal revokes what it followed: built once, as the others.
+_REVOKE = (
+    certificates.update()
+    .where(
+        certificates.c.serial.in_(sa.bindparam("serials", expanding=True)),
+        certificates.c.revoked_at.is_(None),
+    )
+    .values(revoked_at=sa.bindparam("at"), revocation_reason=sa.bindparam("reason"))
+)
 _used = certificates.alias("used")
 _SUPERSEDED = (
     sa.select(certificates.c.device, certificates.c.serial, _used.c.serial.label("by"))
@@ -201,14 +210,8 @@ def list_several(tx: Tx, device_ids: Collection[str]) -> list[tuple[int, bytes]]
 
 def revoke(tx: Tx, serials: Collection[int], reason: RevocationReason) -> int:
     """Mark those of `serials` that are not revoked yet; return how many were."""
-    result = tx.conn.execute(
-        certificates.update()
-        .where(
-            certificates.c.serial.in_([f"{serial:x}" for serial in serials]),
-            certificates.c.revoked_at.is_(None),
-        )
-        .values(revoked_at=tx.now, revocation_reason=reason.value)
-    )
+    texts = [f"{serial:x}" for serial in serials]
+    result = tx.conn.execute(_REVOKE, {"serials": texts, "at": tx.now, "reason": reason.value})
     return result.rowcount
 
 

@@ -244,11 +244,6 @@ class TpmKeyStore:
         with self._open() as esys:
             nv.advance_counter(self._tss, esys, to)
 
-    def shut_down(self) -> None:
-        """Tell the chip that power goes away, or the next start counts towards its dictionary lockout."""
-        with self._open() as esys:
-            esys.shutdown(self._tss.TPM2_SU.CLEAR)
-
     # Within
 
     @contextmanager

@@ -14,6 +14,10 @@ FLEET_ACCOUNT = "FLEET"
 SYSTEM_ACCOUNT = "SYS"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_DEVICE_PAYLOAD_BYTES = 128 * 1024
+# Each subscription of a device at QoS 1 is a consumer of one stream, where nats-server allows 1,000.
+MAX_CONSUMERS = 1_000_000
+# Of one connection, a device's or our own; one at QoS 1 counts twice.
+MAX_SUBSCRIPTIONS = 1_024
 MAX_CONTROL_LINE_BYTES = 8 * 1024
 AUTHORIZATION_TIMEOUT_S = 5
 
@@ -86,6 +90,7 @@ pid_file: {_quote(settings.pid_file)}
 max_payload: {MAX_PAYLOAD_BYTES}
 max_control_line: {MAX_CONTROL_LINE_BYTES}
 max_closed_clients: 1000
+max_subscriptions: {MAX_SUBSCRIPTIONS}
 logtime_utc: true
 debug: true
 tls {{ {tls}, min_version: "1.3", handshake_first: true, timeout: 5 }}
@@ -94,6 +99,7 @@ jetstream {{
   max_memory_store: 67108864
   max_file_store: {settings.max_store_bytes}
   sync_interval: {sync}
+  limits {{ default_max_consumers: {MAX_CONSUMERS} }}
 }}
 mqtt {{
   listen: {_quote(_join(settings.mqtt_listen))}

@@ -5,7 +5,7 @@ is over; a device runs it once all the same.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Container
 from concurrent.futures import Executor
 from contextlib import suppress
 
@@ -34,12 +34,12 @@ class Downlink:
         db: Database,
         threads: Executor,
         platform: NatsConnection,
-        connected_devices: Callable[[], Iterable[str]],
+        connected: Container[str],
     ) -> None:
         self._db = db
         self._threads = threads
         self._platform = platform
-        self._connected = connected_devices
+        self._connected = connected
         self._waiting: set[str] = set()
         self._wake = asyncio.Event()
 
@@ -76,7 +76,7 @@ class Downlink:
         if not devices:
             return
         loop = asyncio.get_running_loop()
-        present = devices & set(self._connected())
+        present = [device for device in devices if device in self._connected]
         commands = await loop.run_in_executor(self._threads, handlers.commands_for, self._db, present)
         await self._send(commands)
         for shadow in await loop.run_in_executor(self._threads, handlers.desired_of, self._db, present):
@@ -84,10 +84,8 @@ class Downlink:
 
     async def _send_due(self) -> None:
         loop = asyncio.get_running_loop()
-        connected = frozenset(self._connected())
-        await self._send(
-            await loop.run_in_executor(self._threads, handlers.due_commands, self._db, connected)
-        )
+        due = await loop.run_in_executor(self._threads, handlers.due_commands, self._db, self._connected)
+        await self._send(due)
 
     async def _send(self, commands: list[CommandRecord]) -> None:
         if not commands:

@@ -112,6 +112,9 @@ class Ingest:
         )
         for one in refused:
             topic, size = one.message.topic, len(one.message.unverified_payload)
+            if one.limit:
+                self._refusals.note_limit(topic.device, one.limit)
+                continue
             self._refusals.note_message(topic.device, topic.mqtt, one.reason, size=size)
         await self._publisher.publish(map(_outgoing, taken.readings))
         for shadow in taken.shadows:

@@ -5,7 +5,7 @@ reconnection everything is read again, because some may have been missed. Nothin
 a bucket.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from fleetward.base.logging import get_logger
+from fleetward.outside.nats.batch import BatchPublisher, Outgoing
 from fleetward.outside.nats.connection import NatsConnection
 from fleetward.outside.nats.streams import kv_subject, read_stream
 
@@ -48,6 +49,7 @@ class BucketMirror(Generic[V]):
         self._js = js
         self._bucket = bucket
         self._is_older = is_older
+        self._publisher = BatchPublisher(connection)
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(kind).decode
         self._values: dict[str, V] = {}
@@ -58,6 +60,7 @@ class BucketMirror(Generic[V]):
 
     async def start(self) -> None:
         """Read the bucket and follow it from now on."""
+        await self._publisher.start()
         await self._connection.follow(kv_subject(self._bucket, "*"), self._on_message)
         await self.reload()
         self._connection.on_reconnect.append(self.reload)
@@ -78,17 +81,20 @@ class BucketMirror(Generic[V]):
     def values(self) -> list[V]:
         return list(self._values.values())
 
-    async def put(self, value: V) -> None:
-        """Write a value that is not older than the known one; this mirror holds it at once, the others soon.
+    async def put_all(self, values: Iterable[V]) -> None:
+        """Write values, each of another device; this mirror holds them at once, the others soon.
+
+        A value that is older than the known one is left out; written again after a failure, it is not.
 
         Raises:
-            nats.errors.Error: JetStream did not take it; the caller tries again.
+            nats.errors.Error: JetStream did not take them all; the caller tries again.
         """
-        known = self._values.get(value.device)
-        if known is not None and self._is_older(value, known):
-            return
-        self._hold(value)
-        await self._js.publish(kv_subject(self._bucket, value.device), self._encode(value))
+        taken = [one for one in values if not self._is_outdated(one)]
+        for value in taken:
+            self._hold(value)
+        await self._publisher.publish(
+            Outgoing(kv_subject(self._bucket, one.device), self._encode(one), None) for one in taken
+        )
 
     async def purge(self) -> None:
         """Empty the bucket and this mirror; mirrors of other processes hold theirs until they restart."""
@@ -99,9 +105,12 @@ class BucketMirror(Generic[V]):
         value = self._read(message.data)
         if value is None:
             return
-        known = self._values.get(value.device)
-        if known is None or not self._is_older(value, known):
+        if not self._is_outdated(value):
             self._hold(value)
+
+    def _is_outdated(self, value: V) -> bool:
+        known = self._values.get(value.device)
+        return known is not None and self._is_older(value, known)
 
     def _read(self, content: bytes) -> V | None:
         try:

@@ -24,7 +24,7 @@ from nats.js.errors import NotFoundError
 
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging.model import AdmissionRecord
-from fleetward.outside.nats.batch import BatchPublisher, Outgoing
+from fleetward.outside.nats.batch import Outgoing
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.kv import BucketMirror
 from fleetward.outside.nats.streams import (
@@ -86,7 +86,6 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
             kind=AdmissionRecord,
             is_older=lambda found, known: found.version <= known.version,
         )
-        self._publisher = BatchPublisher(connection)
         self._sequences: dict[str, int] = {}
         self._unstored: set[str] = set()
         self._highest = 0
@@ -95,11 +94,6 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._waiting_count = 0
         self.listen(self._wake)
-
-    async def start(self) -> None:
-        """Read the bucket and follow it from now on."""
-        await self._publisher.start()
-        await super().start()
 
     async def reload(self) -> None:
         """Read the whole bucket again, and follow it from there."""

@@ -157,57 +157,62 @@ class PresenceRecorder:
             batch = [await self._queue.get()]
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await retry(partial(self._record, batch), what="presence")
+            await self._record(batch)
 
     async def _record(self, batch: list[LiveSession | Ended]) -> None:
+        """Work out once what a batch comes to, then make it so until it is: bucket, lines, events."""
+        puts: dict[str, Presence] = {}
+        closed: list[tuple[str, Refusal]] = []
         told = [
-            await self._end(item) if isinstance(item, Ended) else await self._open(item) for item in batch
+            self._end(item, puts, closed) if isinstance(item, Ended) else self._open(item, puts)
+            for item in batch
         ]
         changes = [change for change in told if change is not None]
+        await retry(partial(self._presence.put_all, puts.values()), what="presence")
+        for device, refusal in closed:
+            await retry(partial(publish_session_ended, self._platform, device, refusal), what="presence")
         await retry(partial(self._keep, changes), what="sessions")
 
     async def _keep(self, changes: list[service.SessionChange]) -> None:
         """Write down what the bucket says already: that is not told again when the database was away."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._write, changes)
 
-    async def _open(self, session: LiveSession) -> service.SessionChange | None:
-        known = self._presence.find(session.device)
+    def _open(self, session: LiveSession, puts: dict[str, Presence]) -> service.SessionChange | None:
+        known = puts.get(session.device) or self._presence.find(session.device)
         is_known = known is not None and known.connection == session.key
         if known is not None and is_known and known.is_connected:
             return None  # nats-server tells of every connection again when it reads its configuration
         if not is_known:
-            await self._presence.put(
-                Presence(
-                    session.device,
-                    is_connected=True,
-                    since=render_time(session.since),
-                    address=session.address,
-                    connection=session.key,
-                )
+            puts[session.device] = Presence(
+                session.device,
+                is_connected=True,
+                since=render_time(session.since),
+                address=session.address,
+                connection=session.key,
             )
             self._on_open(session.device)
         return self._opened(session)
 
-    async def _end(self, ended: Ended) -> service.SessionChange:
+    def _end(
+        self, ended: Ended, puts: dict[str, Presence], closed: list[tuple[str, Refusal]]
+    ) -> service.SessionChange:
         session = ended.session
         reason = _REASONS.get(ended.reason, ended.reason)
         refusal = self._refusal_of(session)
         if refusal is not None and ended.reason in (_KICKED, _EXPIRED):
             reason = refusal.finding.rstrip(".")
         if refusal is not None and ended.reason == _EXPIRED:
-            await publish_session_ended(self._platform, session.device, refusal)
-        known = self._presence.find(session.device)
+            closed.append((session.device, refusal))
+        known = puts.get(session.device) or self._presence.find(session.device)
         if ended.reason == _REPLACED:
             self._note_takeover(session, known)
         elif known is None or known.connection in ("", session.key) or not known.is_connected:
-            await self._presence.put(
-                Presence(
-                    session.device,
-                    since=render_time(ended.at),
-                    address=session.address,
-                    reason=reason,
-                    connection=session.key,
-                )
+            puts[session.device] = Presence(
+                session.device,
+                since=render_time(ended.at),
+                address=session.address,
+                reason=reason,
+                connection=session.key,
             )
         return replace(self._opened(session), is_open=False, at=ended.at, reason=reason)
 

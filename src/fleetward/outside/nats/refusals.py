@@ -123,6 +123,17 @@ class RefusalRecorder:
             bytes=size,
         )
 
+    def note_limit(self, device: str, limit: str) -> None:
+        """Record that a device sends more than it may."""
+        self._add(
+            "telemetry.limited",
+            (device, limit),
+            f"Device {device} is over its budget of {limit}: what it sends beyond is refused.",
+            device=device,
+            severity=Severity.WARNING,
+            limit=limit,
+        )
+
     def note_dead_letter(self, consumer: str, device: str | None, subject: str, reason: str) -> None:
         """Record that a message could not be handled and lies among the dead letters."""
         whose = f"of device {device} " if device else ""

@@ -12,6 +12,7 @@ from cryptography import x509
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
 from fleetward.base.events import Severity, emit
+from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
 from fleetward.outside.nats.archive import Archive
 from fleetward.outside.nats.callout import CalloutResponder
@@ -48,6 +49,7 @@ class MessagingSettings:
         broker: the nats-server to run as our child; None when `address` is an outside cluster.
         roles: of `ROLES`; what this process does.
         replicas: copies of each stream.
+        hears: what the worker has features hear.
     """
 
     address: NatsAddress
@@ -55,6 +57,7 @@ class MessagingSettings:
     roles: frozenset[str] = ROLES
     replicas: int = 1
     retention: Retention = field(default_factory=Retention)
+    hears: tuple[Hears, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ async def start_messaging(
         if "worker" in settings.roles:
             system = await connect(settings.address, seed=keys.system, name="system")
             stack.push_async_callback(system.close)
-            worker = Worker(shared, system)
+            worker = Worker(shared, system, settings.hears)
         await _prepare_streams(settings, shared, worker)
         await shared.admission.start()
         await shared.presence.start()

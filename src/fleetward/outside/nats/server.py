@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from fleetward.base.errors import ConfigError, MissingProgramError, PortInUseError, UnavailableError
 from fleetward.base.files import write_atomically
@@ -71,6 +72,7 @@ class NatsServerChild:
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._is_ready = asyncio.Event()
+        self._is_stopping = False
         self._last_error = ""
 
     @property
@@ -93,6 +95,7 @@ class NatsServerChild:
         _check_port_is_free(settings.mqtt_listen, "MQTT")
         _check_port_is_free(settings.nats_listen, "NATS")
         write_atomically(settings.config_file, render_config(settings, self._keys).encode(), mode=0o600)
+        self._is_stopping = False
         await self._spawn(program)
         self._supervisor = asyncio.create_task(self._supervise(program))
         ready = asyncio.create_task(self._is_ready.wait())
@@ -113,15 +116,22 @@ class NatsServerChild:
             self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
-        """End it: asked first, killed after 10 s."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._supervisor
-            self._supervisor = None
-        process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
+        """End it: asked first, killed after 10 s.
+
+        Its log is read to the end: a child whose pipe is full writes no more, and cannot even hear a signal.
+        """
+        self._is_stopping = True
+        if self._process is None or self._process.returncode is not None:
+            await self._end_supervisor()  # it may be about to start the next child
+        if self._process is not None and self._process.returncode is None:
+            await self._end(self._process)
+        await self._end_supervisor()
+        self._process = None
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        reader = self._supervisor
+        if reader is None or reader.done():
+            reader = asyncio.create_task(_read_lines(process, _Nobody()))
         process.terminate()
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
@@ -129,6 +139,14 @@ class NatsServerChild:
         except TimeoutError:
             process.kill()
             await process.wait()
+        await asyncio.wait({reader})
+
+    async def _end_supervisor(self) -> None:
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.cancel()
+            with suppress(asyncio.CancelledError):
+                await supervisor
 
     async def _spawn(self, program: str) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -151,7 +169,7 @@ class NatsServerChild:
                 started_s = loop.time()
                 await _read_lines(process, keeper)
                 status = await process.wait()
-                if not self._is_ready.is_set():
+                if self._is_stopping or not self._is_ready.is_set():
                     return
                 log.error("nats_server_died", status=status)
                 self._on_restart(status)
@@ -169,7 +187,18 @@ class NatsServerChild:
         self._on_line(line)
 
 
-async def _read_lines(process: asyncio.subprocess.Process, keeper: LogKeeper) -> None:
+class _KeepsLines(Protocol):
+    def keep(self, line: bytes) -> None: ...
+
+
+class _Nobody:
+    """Reads what nobody wants to keep any more."""
+
+    def keep(self, line: bytes) -> None:
+        del line
+
+
+async def _read_lines(process: asyncio.subprocess.Process, keeper: _KeepsLines) -> None:
     """Give every line to `keeper`, in chunks: under attack there are thousands a second."""
     if process.stderr is None:
         return

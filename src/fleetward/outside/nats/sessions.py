@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ _SCAN_OTHERS_S = 0.2  # servers of one cluster answer together
 _KICK_TIMEOUT_S = 1.0
 _KICK_ATTEMPTS = 3
 _MAX_SERIALS = 200_000
+_READ_TWICE = 2048  # advisories: by the map of sessions, and by the recorder of presence
 _NO_SUCH_CONNECTION = b"no such client"
 
 
@@ -116,9 +118,11 @@ class _ConnectionAnswer(msgspec.Struct, frozen=True):
 
 
 _decode_advisory = msgspec.json.Decoder(_Advisory).decode
+_decode_granted = msgspec.json.Decoder(SessionGranted).decode
 _decode_page = msgspec.json.Decoder(_ConnectionAnswer).decode
 
 
+@lru_cache(_READ_TWICE)
 def parse_advisory(content: bytes) -> LiveSession | Ended | None:
     """Return what an advisory says of a device's connection, None for anybody else's.
 
@@ -177,8 +181,8 @@ class LiveSessions:
     def all(self) -> list[LiveSession]:
         return list(self._by_key.values())
 
-    def devices(self) -> list[str]:
-        return list(self._by_device)
+    def __contains__(self, device: object) -> bool:
+        return device in self._by_device
 
     def serial_of(self, key: str) -> str:
         """Return the certificate a connection was granted on, "" when that was before our time."""
@@ -240,7 +244,7 @@ class LiveSessions:
 
     async def _on_granted(self, message: Msg) -> None:
         try:
-            granted = msgspec.json.decode(message.data, type=SessionGranted)
+            granted = _decode_granted(message.data)
         except msgspec.MsgspecError as error:
             log.warning("grant_unreadable", reason=str(error))
             return

@@ -1,7 +1,7 @@
 """The worker's part of messaging: it makes the broker follow the registry, and takes in what devices send."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -9,14 +9,17 @@ from nats.js import JetStreamContext
 
 from fleetward.base.clock import Clock
 from fleetward.base.db import Database
+from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
+from fleetward.features.messaging.intake.limit import Budgets, Limit
 from fleetward.features.messaging.model import Refusal
 from fleetward.outside.nats import events, ingest
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.consumer import DurableConsumer
 from fleetward.outside.nats.dead_letters import DeadLetterBox
 from fleetward.outside.nats.downlink import Downlink
+from fleetward.outside.nats.hearing import Hearing
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.presence import PresenceMirror, PresenceRecorder
 from fleetward.outside.nats.refusals import RefusalRecorder
@@ -50,12 +53,12 @@ class Shared:
 class Worker:
     """Admission, sessions, presence, ingest and commands; several processes may each run one."""
 
-    def __init__(self, shared: Shared, system: NatsConnection) -> None:
+    def __init__(self, shared: Shared, system: NatsConnection, hears: Sequence[Hears] = ()) -> None:
         self._shared = shared
         self.sessions = LiveSessions(
             shared.platform, system, shared.admission, shared.clock, on_kick=_log_kick
         )
-        self._downlink = Downlink(shared.db, shared.threads, shared.platform, self.sessions.devices)
+        self._downlink = Downlink(shared.db, shared.threads, shared.platform, self.sessions)
         self._presence = PresenceRecorder(
             db=shared.db,
             threads=shared.threads,
@@ -79,6 +82,7 @@ class Worker:
             refusals=shared.refusals,
             downlink=self._downlink,
             dead_letters=dead_letters,
+            stages=(Limit(Budgets()),),
         )
         self._handler = events.EventHandler(
             db=shared.db,
@@ -111,10 +115,14 @@ class Worker:
             ),
         ]
 
+        self._hearings = [Hearing(shared.js, shared.db, shared.threads, dead_letters, one) for one in hears]
+
     async def prepare(self) -> None:
         """Create the durable consumers: from then on no acknowledged message passes us by."""
         for consumer in self._consumers:
             await consumer.create()
+        for hearing in self._hearings:
+            await hearing.create()
 
     async def start(self) -> None:
         """Make sure the bucket `admission` speaks of this database, then learn who is connected.
@@ -137,12 +145,14 @@ class Worker:
         await self._ingest.start()
         for consumer in self._consumers:
             await consumer.start()
+        for hearing in self._hearings:
+            await hearing.start()
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what runs until the process ends, by name."""
-        named = {consumer.name: consumer.run for consumer in self._consumers}
         return {
-            **named,
+            **{consumer.name: consumer.run for consumer in self._consumers},
+            **{hearing.name: hearing.run for hearing in self._hearings},
             "ingest-qos0": self._ingest.run,
             "presence": self._presence.run,
             "downlink": self._downlink.run,

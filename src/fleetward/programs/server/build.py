@@ -33,6 +33,8 @@ from fleetward.features.audit.http import AuditContext
 from fleetward.features.audit.service import Keeper
 from fleetward.features.audit.settings import Audit
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
+from fleetward.features.events.service import Kept
+from fleetward.features.events.settings import Events
 from fleetward.features.events.tail import Tail
 from fleetward.features.media.ports import MediaBus
 from fleetward.features.media.relay import MediaContext
@@ -94,7 +96,10 @@ class Rooms:
     def house(self) -> House:
         """What acts of features find in every process."""
         keeper = Keeper(self.db, self.audit.notary, self.audit.witness)
-        return House(self.db, self.clock).furnished(self.pki, self.audit, self.updates, self.access, keeper)
+        events = self.config.get(Events)
+        kept = Kept(parse_duration(events.keep, what="events.keep"), events.most)
+        house = House(self.db, self.clock)
+        return house.furnished(self.pki, self.audit, self.updates, self.access, keeper, kept)
 
 
 def build_rooms(

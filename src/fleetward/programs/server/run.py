@@ -109,9 +109,10 @@ async def _run(
 
 def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSettings:
     folder, config, ports = rooms.folder, rooms.config, rooms.ports
+    hears = tuple(one for door in rooms.doors for one in door.hears)
     if config.nats.urls:
         address = NatsAddress(config.nats.urls, folder.ca_file, is_tls_first=True)
-        return MessagingSettings(address, None, roles, replicas=config.nats.replicas)
+        return MessagingSettings(address, None, roles, replicas=config.nats.replicas, hears=hears)
     certificate = folder.tls / "server.pem"
     broker = BrokerSettings(
         folder=folder.nats,
@@ -125,7 +126,7 @@ def _messaging_settings(rooms: Rooms, roles: frozenset[str]) -> MessagingSetting
     address = NatsAddress(
         (f"tls://127.0.0.1:{ports.nats}",), folder.ca_file, server_name=config.public_name, is_tls_first=True
     )
-    return MessagingSettings(address, broker, roles)
+    return MessagingSettings(address, broker, roles, hears=hears)
 
 
 def _start_timers(

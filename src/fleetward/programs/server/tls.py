@@ -75,6 +75,7 @@ _SAID = {
     "plaintext": "it speaks plain HTTP",
     "not_tls": "it does not speak TLS",
     "no_shared_cipher": "it offers no cipher we accept",
+    "session_resumed": "it resumed a session, whose certificate would go unchecked",
     "distrusts_us": "it does not trust our certificate",
 }
 
@@ -98,13 +99,13 @@ class TlsRefusal:
 OnRefused = Callable[[TlsRefusal], None]
 
 
-def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
+def server_context(certificate: Path, key: Path | None = None) -> "ServerContext":
     """Return a context for a listener that asks for no client certificate: TLS 1.2 or later.
 
     Args:
         certificate: PEM of the chain, leaf first; of the key too, when `key` is None.
     """
-    context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS12_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -126,9 +127,11 @@ def devices_context(
     context.verify_mode = ssl.CERT_OPTIONAL
     # An IDevID's factory may give us only its intermediate CA.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    # A resumed session skips the certificate's verification; each connection shall pass it.
+    # A resumed session skips the certificate's verification; each connection shall pass it. Without tickets
+    # OpenSSL still remembers sessions of TLS 1.2 by their ids.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
+    context.refuses_resumed = True
     add_authorities(context, authorities)
     return context
 
@@ -145,6 +148,7 @@ class _Handshake(ssl.SSLObject):
 
     outgoing: ssl.MemoryBIO
     last_words: list[bytes]
+    refuses_resumed: bool
 
     def do_handshake(self) -> None:
         try:
@@ -154,16 +158,29 @@ class _Handshake(ssl.SSLObject):
         except ssl.SSLError:
             self.last_words.append(self.outgoing.read())
             raise
+        if self.refuses_resumed and self.session_reused:
+            error = ssl.SSLError(1, "resumed")
+            error.reason = "SESSION_RESUMED"
+            raise error
 
 
-class _Context(ssl.SSLContext):
+class ServerContext(ssl.SSLContext):
+    """A listener's TLS.
+
+    Attributes:
+        refuses_resumed: whether a handshake that resumes a session of TLS 1.2 is refused. OpenSSL forgets the
+            session with it, so that the client's next one is whole.
+    """
+
     sslobject_class = _Handshake
+    refuses_resumed = False
 
     def wrap_bio(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any
     ) -> ssl.SSLObject:
         made = cast("_Handshake", super().wrap_bio(incoming, outgoing, *args, **kwargs))
         made.outgoing, made.last_words = outgoing, _last_words.get([])
+        made.refuses_resumed = self.refuses_resumed
         return made
 
 
@@ -287,6 +304,9 @@ class TlsServer(uvicorn.Server):
                     ssl=self._context,
                     ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
                 )
+                # No ticket follows the handshake, so nothing of ours would acknowledge it: a client that has
+                # not set TCP_NODELAY holds its request back until that comes, 40 ms later by default.
+                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             except ssl.SSLError as error:
                 reason = reason_of(error)
                 if reason is not None:

@@ -4,8 +4,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from fleetward.base.db import Timestamp, Tx, metadata
-from fleetward.features.access.store.rows import insert_new
+from fleetward.base.db import Timestamp, Tx, insert_new, metadata
 
 spent = sa.Table(
     "access_spent_challenges",

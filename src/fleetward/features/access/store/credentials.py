@@ -6,8 +6,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from fleetward.base.db import Timestamp, Tx, metadata
-from fleetward.features.access.store.rows import as_value, insert_new
+from fleetward.base.db import Timestamp, Tx, insert_new, metadata
+from fleetward.features.access.store.rows import as_value
 
 _OPERATOR = "access_operators.name"
 

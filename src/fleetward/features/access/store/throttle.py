@@ -4,9 +4,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from fleetward.base.db import Timestamp, Tx, metadata
+from fleetward.base.db import Timestamp, Tx, insert_new, metadata
 from fleetward.features.access.model.throttle import Failures
-from fleetward.features.access.store.rows import insert_new
 
 throttle = sa.Table(
     "access_throttle",

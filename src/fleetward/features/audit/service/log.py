@@ -1,6 +1,6 @@
 """Append, search, verify."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -57,15 +57,25 @@ def search(
     return store.list_entries(tx, wanted, after=after, limit=limit)
 
 
-def verify(tx: Tx, key: Ed25519PublicKey, *, witnessed: Sequence[str] = ()) -> Tree:
+def verify(
+    tx: Tx,
+    key: Ed25519PublicKey,
+    *,
+    witnessed: Sequence[str] = (),
+    rest: Callable[[], None] = lambda: None,
+) -> Tree:
     """Return the tree of the whole log as stored, every column of every table checked.
+
+    Args:
+        rest: called after every few hundred entries, so that a long log does not hold up the process.
 
     Raises:
         AuditTamperedError: something was altered, removed or reordered; details name which.
     """
     head = store.get_head(tx)
     notes = verify_kept(store.list_checkpoints(tx), head, key)
-    return verify_log(store.read_all(tx), Statements(notes, head, witnessed, store.all_nodes(tx)), key)
+    statements = Statements(notes, head, witnessed, store.all_nodes(tx))
+    return verify_log(store.read_all(tx, rest=rest), statements, key)
 
 
 def _seal(tx: Tx, head: Head, grown: Tree) -> str:

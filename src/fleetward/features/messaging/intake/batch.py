@@ -45,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message that goes no further.
+    """A message that goes no further; over the budget of told events, a line that is kept and not told.
 
     Attributes:
         limit: the budget it was over, "" when it is refused for what it is.

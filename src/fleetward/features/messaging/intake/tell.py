@@ -23,6 +23,7 @@ TOLD_KINDS = frozenset(
         "update.rolled_back",
         "boot.refused",
         "boot.degraded",
+        "agent.ability_failed",
     }
 )
 _SEVERITIES = {severity.value: severity for severity in Severity}

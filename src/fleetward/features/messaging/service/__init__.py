@@ -31,7 +31,12 @@ from fleetward.features.messaging.service.sessions import (
     record_session_changes,
     retire_replaced,
 )
-from fleetward.features.messaging.service.shadows import get_shadow, record_reported, set_desired
+from fleetward.features.messaging.service.shadows import (
+    get_shadow,
+    list_waiting_shadows,
+    record_reported,
+    set_desired,
+)
 
 __all__ = [
     "TOLD_FOR",
@@ -54,6 +59,7 @@ __all__ = [
     "list_held",
     "list_holds",
     "list_used_of_several",
+    "list_waiting_shadows",
     "mark_sent",
     "queue_command",
     "record_refusal",

@@ -1,6 +1,6 @@
 """Commands to devices: queued in SQL, sent until answered, closed once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -79,9 +79,9 @@ def list_commands(tx: Tx, device_id: str, *, limit: int = 100) -> list[CommandRe
     return store.list_commands(tx, device_id, limit=limit)
 
 
-def find_open_commands(tx: Tx, device_id: str) -> list[CommandRecord]:
-    """Return the commands a device that has just connected is to be sent, oldest first."""
-    return [command for command in store.list_open(tx, device_id) if command.expires_at > tx.now]
+def find_open_commands(tx: Tx, device_ids: Collection[str]) -> list[CommandRecord]:
+    """Return the commands that devices which have just connected are to be sent, oldest first."""
+    return [command for command in store.list_open(tx, device_ids) if command.expires_at > tx.now]
 
 
 def due_commands(tx: Tx) -> list[CommandRecord]:

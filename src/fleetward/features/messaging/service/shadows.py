@@ -1,6 +1,6 @@
 """Shadows: what is desired of devices and what they report."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,11 @@ def get_shadow(tx: Tx, device_id: str) -> Shadow:
     """
     devices.get_device(tx, device_id)
     return store.find_shadow(tx, device_id) or Shadow(device_id)
+
+
+def list_waiting_shadows(tx: Tx, device_ids: Collection[str]) -> list[Shadow]:
+    """Return the shadows of those of these devices that have not acted on what is desired of them."""
+    return store.list_waiting_shadows(tx, device_ids)
 
 
 def set_desired(

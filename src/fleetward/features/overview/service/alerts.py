@@ -8,6 +8,11 @@ from fleetward.features.overview import store
 from fleetward.features.overview.model.alerts import Acknowledgement
 
 
+def forget_acknowledgements(tx: Tx) -> None:
+    """Forget those of events that the feed has forgotten."""
+    store.forget_acknowledgements(tx)
+
+
 def acknowledge(tx: Tx, number: int, note: str, *, groups: frozenset[str] | None = None) -> Acknowledgement:
     """Record that somebody took note of an event; the first acknowledgement stays.
 

@@ -12,8 +12,7 @@ from fleetward.features.pki.model import (
     CertificateRefusedError,
     DeviceCertificate,
     EndingCertificate,
-    parse_certificate,
-    verify_certificate,
+    verify_use,
 )
 from fleetward.features.pki.service.context import PkiContext
 
@@ -77,7 +76,7 @@ def verify_device_certificate(tx: Tx, context: PkiContext, der: bytes, now: date
     Raises:
         CertificateRefusedError: malformed, expired, revoked, or not ours; `reason` in details says which.
     """
-    verified = verify_certificate(parse_certificate(der), context.issuers, context.trust_domain, now)
+    verified = verify_use(context.read_issued(der), context.trust_domain, now)
     found = store.find_shown(tx, verified.serial)
     if found is None or found.is_revoked:
         raise CertificateRefusedError(

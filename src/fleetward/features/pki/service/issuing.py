@@ -33,10 +33,6 @@ class IssuedCertificate:
     def der(self) -> bytes:
         return self.certificate.public_bytes(Encoding.DER)
 
-    @property
-    def chain_der(self) -> list[bytes]:
-        return [one.public_bytes(Encoding.DER) for one in self.chain]
-
 
 def issue_device_certificate(
     tx: Tx,

@@ -23,6 +23,7 @@ _LONGEST_PAUSE_S = 3600.0
 _FULL_PAUSE_S = 900.0
 _REBOOT_AGAIN_S = 60.0
 _PROGRESS_STEP = 5
+_MAX_TOLD_CHARS = 500
 
 
 class Phase(StrEnum):
@@ -316,9 +317,10 @@ class UpdateMachine:
         self._error = reason
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures - 1, 20))
         self._go(Phase.IDLE, wake_in_s=min(pause_s, max(self._settings.pause_s, _FIRST_PAUSE_S)))
-        if severity is None or self._memory.told == reason:
+        told = reason[:_MAX_TOLD_CHARS]
+        if severity is None or self._memory.told == told:
             return []
-        self._remember(told=reason[:500])
+        self._remember(told=told)
         kind = "update.refused" if severity == "critical" else "update.failed"
         return [m.Tell(kind, severity, f"An update did not go on: {reason}", {"reason": reason})]
 

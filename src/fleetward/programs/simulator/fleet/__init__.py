@@ -1,0 +1,1 @@
+"""Protocol-level devices by the thousand: real certificates, mutual TLS, MQTT; no machine or chip behind."""

@@ -1,0 +1,74 @@
+"""Budgets: what one device sends too much is refused, and nobody else's."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fleetward.features.messaging.intake.batch import Batch, DeviceMessage
+from fleetward.features.messaging.intake.limit import BYTES, MESSAGES, TOLD, Budget, Budgets, Limit
+from fleetward.features.messaging.intake.parse import parse
+from fleetward.wire.mqtt_topics import Topic, TopicKind
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SMALL = Budgets(messages=Budget(10, 2), bytes=Budget(100, 10), told=Budget(3, 0.5))
+TELLING = b'{"event": "boot.refused"}'
+
+
+def batch(count: int, device: str = "cam-1", payload: bytes = b"1", start: int = 1) -> Batch:
+    topic = Topic(device, TopicKind.LOG)
+    return parse(DeviceMessage(topic, payload, NOW, start + one) for one in range(count))
+
+
+def limits(found: Batch) -> list[str]:
+    return [one.limit for one in found.refused]
+
+
+def test_a_budget_is_spent_to_the_last_and_not_beyond() -> None:
+    limit = Limit(SMALL)
+    assert limits(limit(batch(10), NOW)) == []
+    assert limits(limit(batch(2, start=100), NOW)) == [MESSAGES, MESSAGES]
+    assert len(limit(batch(1, "cam-2"), NOW).items) == 1
+
+
+@pytest.mark.parametrize(
+    ("after_s", "admitted"), [(0, 0), (0.49, 0), (0.5, 1), (1.0, 2), (3600, 10), (-60, 0)]
+)
+def test_it_comes_back_with_time_up_to_the_burst(after_s: float, admitted: int) -> None:
+    limit = Limit(SMALL)
+    limit(batch(10), NOW)
+    again = limit(batch(20, start=100), NOW + timedelta(seconds=after_s))
+    assert len(again.items) == admitted
+
+
+def test_large_messages_are_bounded_by_their_bytes() -> None:
+    found = Limit(SMALL)(batch(4, payload=b'"' + b"x" * 31 + b'"'), NOW)
+    assert (len(found.items), limits(found)) == (3, [BYTES])
+
+
+def test_a_line_over_the_budget_of_told_events_is_kept_untold() -> None:
+    found = Limit(SMALL)(batch(4, payload=TELLING), NOW)
+    assert [one.is_told for one in found.items] == [True, True, True, False]
+    assert limits(found) == [TOLD]
+    assert "told" in found.refused[0].reason
+
+
+def test_what_comes_again_in_another_batch_is_not_counted_twice_and_judged_the_same() -> None:
+    limit = Limit(SMALL)
+    for _ in range(5):
+        found = limit(batch(12), NOW)
+        assert (len(found.items), limits(found)) == (10, [MESSAGES, MESSAGES])
+
+
+def test_what_was_refused_before_stays_refused() -> None:
+    broken = parse([DeviceMessage(Topic("cam-1", TopicKind.LOG), b"{", NOW, 1)])
+    found = Limit(SMALL)(broken, NOW)
+    assert (found.items, limits(found)) == ((), [""])
+
+
+def test_memory_is_bounded_and_who_floods_is_not_forgotten() -> None:
+    limit = Limit(SMALL, max_devices=5)
+    limit(batch(10, "flood"), NOW)
+    for number in range(50):
+        limit(batch(1, f"quiet-{number}"), NOW)
+        assert limits(limit(batch(1, "flood", start=1_000 + number), NOW)) == [MESSAGES]
+    assert len(limit) == 5
