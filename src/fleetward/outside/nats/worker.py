@@ -92,7 +92,12 @@ class Worker:
             admission=shared.admission,
             downlink=self._downlink,
         )
-        self._consumers = [
+        self._consumers = self._make_consumers(dead_letters)
+        self._hearings = [Hearing(shared.js, shared.db, shared.threads, dead_letters, one) for one in hears]
+
+    def _make_consumers(self, dead_letters: DeadLetterBox) -> list[DurableConsumer]:
+        shared = self._shared
+        return [
             DurableConsumer(
                 shared.platform,
                 shared.js,
@@ -114,8 +119,6 @@ class Worker:
                 ack_wait_s=2.0,  # a revocation waits no longer than that when a process dies over it
             ),
         ]
-
-        self._hearings = [Hearing(shared.js, shared.db, shared.threads, dead_letters, one) for one in hears]
 
     async def prepare(self) -> None:
         """Create the durable consumers: from then on no acknowledged message passes us by."""

@@ -77,6 +77,23 @@ def run_fleet(data: Path, settings: FleetSettings, *, as_json: bool) -> int:
         UnavailableError: no platform runs there, or it refuses a device.
         ConfigError: the limit of open files is too low for the fleet.
     """
+    plans = prepare_fleet(data, settings, is_quiet=as_json)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with running_shards(plans) as pipes:
+        totals = _watch(pipes, settings, stopped, as_json=as_json)
+    _show(totals, settings, is_last=True, as_json=as_json)
+    return 0
+
+
+def prepare_fleet(data: Path, settings: FleetSettings, *, is_quiet: bool) -> list[ShardPlan]:
+    """Make the model and the identities that are missing; return what each process is to simulate.
+
+    Raises:
+        UnavailableError: no platform runs there, or it refuses a device.
+        ConfigError: the limit of open files is too low for the fleet.
+    """
     api = find_platform(data)
     ready = json.loads((data / "ready.json").read_text())
     processes = settings.processes or _choose_processes(settings.devices)
@@ -85,15 +102,8 @@ def run_fleet(data: Path, settings: FleetSettings, *, as_json: bool) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     devices = [(number, device_id(settings.model, number)) for number in range(settings.devices)]
     trust = _make_model(api, settings)
-    _make_identities(api, ready, folder, settings, [name for _, name in devices], is_quiet=as_json)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    plans = _plan(folder, ready, settings, trust, devices, processes)
-    with _running(plans) as pipes:
-        totals = _watch(pipes, settings, stopped, as_json=as_json)
-    _show(totals, settings, is_last=True, as_json=as_json)
-    return 0
+    _make_identities(api, ready, folder, settings, [name for _, name in devices], is_quiet=is_quiet)
+    return _plan(folder, ready, settings, trust, devices, processes)
 
 
 def _choose_processes(devices: int) -> int:
@@ -209,7 +219,7 @@ def _plan(
 
 
 @contextmanager
-def _running(plans: list[ShardPlan]) -> Iterator[list[Connection]]:
+def running_shards(plans: list[ShardPlan]) -> Iterator[list[Connection]]:
     """Run a process for each plan while the block does; yield what each reports through."""
     context = multiprocessing.get_context("spawn")
     started: list[tuple[BaseProcess, Connection]] = []
