@@ -25,7 +25,7 @@ from starlette.websockets import WebSocket
 from websockets.sync.client import connect
 
 from fleetward.base.clock import SystemClock
-from fleetward.base.throttle import RefusalThrottle
+from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.web import peer_certificate
 from fleetward.programs.server import tls
 from fleetward.programs.server.refusals import TlsRefusals
@@ -215,7 +215,7 @@ def test_plaintext_is_refused_by_name(listener: Listener, first_bytes: bytes, re
 
 def test_a_refused_handshake_becomes_one_event(tmp_path: Path, clock: ManualClock) -> None:
     with sqlite_in(tmp_path, clock) as db:
-        refusals = TlsRefusals(db, RefusalThrottle(), listener="devices")
+        refusals = TlsRefusals(db, Repeats(), listener="devices")
         for _ in range(5):
             refusals(TlsRefusal("legacy_tls", "192.0.2.7"))
         refusals(TlsRefusal("certificate_expired", "192.0.2.7"))

@@ -8,14 +8,17 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from fastapi import FastAPI
 
 from fleetward.base.db import Database
 from fleetward.base.events import list_events
+from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.web import BodyLimit, Edge, add_error_handlers
 from fleetward.features.attestation import service
+from fleetward.features.attestation.context import AttestationContext
 from fleetward.features.attestation.http import device_router, router
 from fleetward.features.attestation.model import AttestationKey, ReferenceValues
 from fleetward.features.devices import service as devices
@@ -38,6 +41,7 @@ BOOT, KEYS, IMAGE, MANIFEST = (digest.hex() for digest in DIGESTS.values())
 class House:
     """A platform with one device, its chip, and what plays TLS."""
 
+    app: FastAPI
     client: AsgiClient
     tls: WithPeer
     db: Database
@@ -73,6 +77,7 @@ def furnish(db: Database, folder: Path) -> House:
     add_error_handlers(app)
     app.add_middleware(BodyLimit)
     app.state.edge = Edge(db, OneOperator())
+    app.state.attestation = AttestationContext()
     app.state.pki = context = make_pki(folder, db.clock.now())
     app.include_router(router, prefix="/api/v1")
     app.include_router(device_router)
@@ -88,7 +93,7 @@ def furnish(db: Database, folder: Path) -> House:
         service.add_boot_reference(tx, Measured.PINNED_KEYS, KEYS, "")
         service.add_reference(tx, "cam", "1.0.0", ReferenceValues(IMAGE, MANIFEST))
     tls = WithPeer(app)
-    return House(AsgiClient(tls), tls, db, issued.certificate, chip)
+    return House(app, AsgiClient(tls), tls, db, issued.certificate, chip)
 
 
 def test_a_device_attests_in_two_requests(house: House) -> None:
@@ -121,7 +126,26 @@ def test_replayed_evidence_is_refused_and_told(house: House) -> None:
         assert (answer.status_code, answer.json()["code"]) == (409, "evidence_refused")
         assert answer.json()["reason"] == "quote_stale"
     assert house.refusals() == [("warning", ["quote_stale"])]
+    assert house.device("POST", EVIDENCE_PATH, content=b"junk").status_code == 400
+    assert house.refusals() == [("warning", ["quote_stale"]), ("warning", ["invalid_input"])]
     assert house.operator("GET", "/devices/cam-1/appraisals").json()[0]["good"]
+
+
+def test_refused_evidence_is_told_again_after_its_time_with_what_came_meanwhile(house: House) -> None:
+    house.app.state.attestation = AttestationContext(Repeats(interval_s=0))
+    for _ in range(2):
+        house.device("POST", EVIDENCE_PATH, content=b"junk")
+    assert house.refusals() == [("warning", ["invalid_input"])] * 2
+
+
+def test_evidence_that_is_refused_again_and_again_costs_no_transaction(house: House) -> None:
+    """A device sends it as fast as it likes; whoever writes meanwhile does not wait for it."""
+    house.device("POST", EVIDENCE_PATH, content=b"junk")
+    begun: list[str] = []
+    sa.event.listen(house.db.engine, "before_cursor_execute", lambda *args: begun.append(args[2]))
+    for _ in range(5):
+        assert house.device("POST", EVIDENCE_PATH, content=b"junk").status_code == 400
+    assert [one for one in begun if "events" in one or one.startswith(("BEGIN IMMEDIATE", "INSERT"))] == []
 
 
 @pytest.mark.parametrize(

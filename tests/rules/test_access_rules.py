@@ -1,4 +1,4 @@
-"""The pure rules of access: passwords, codes, throttling, links' targets, secrets."""
+"""The pure rules of access: passwords, codes, holding_back, links' targets, secrets."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetward.base.errors import InvalidInputError
+from fleetward.base.limiting.backoff import Failures, count_failure
 from fleetward.features.access.model import totp
 from fleetward.features.access.model.device_codes import (
     CodeState,
@@ -28,14 +29,7 @@ from fleetward.features.access.model.secrets import (
     parse_recovery_code,
 )
 from fleetward.features.access.model.sessions import safe_next
-from fleetward.features.access.model.throttle import (
-    ACCOUNT,
-    ADDRESS,
-    Failures,
-    account_key,
-    address_key,
-    count_failure,
-)
+from fleetward.features.access.model.sign_in_limits import ACCOUNT, ADDRESS, account_key, address_key
 from fleetward.features.access.model.tokens import check_lifetime, parse_scopes
 from fleetward.features.access.service.keys import load_common_passwords
 

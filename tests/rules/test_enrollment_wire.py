@@ -10,8 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetward.base.errors import InvalidInputError, RateLimitedError
-from fleetward.features.enrollment.throttle import FailureLimit
+from fleetward.base.errors import InvalidInputError
 from fleetward.wire import enroll, est, signed_time
 from support.authority import LIFETIME, T0, Authority, make_certificate
 from support.enrolling import sign_csr
@@ -147,24 +146,3 @@ def test_a_damaged_statement_of_the_time_is_refused(body: bytes) -> None:
 
 def test_a_request_for_the_time_is_by_a_nonce_of_ours() -> None:
     assert signed_time.parse_nonce(signed_time.new_nonce())
-
-
-def test_failures_are_counted_per_key_and_forgotten_with_time() -> None:
-    limit = FailureLimit(failures=2, window_s=10)
-    for now_s in (0.0, 1.0):
-        limit.check(("a",), now_s)
-        limit.record(("a",), now_s)
-    with pytest.raises(RateLimitedError) as caught:
-        limit.check(("a",), 2.0)
-    assert caught.value.details["retry_after_s"] == 8
-    limit.check(("b",), 2.0)
-    limit.check(("a",), 10.5)
-
-
-def test_the_limit_holds_a_bounded_number_of_keys() -> None:
-    limit = FailureLimit(failures=1)
-    for number in range(10_050):
-        limit.record((str(number),), 0.0)
-    limit.check(("0",), 0.0)
-    with pytest.raises(RateLimitedError):
-        limit.check(("10049",), 0.0)

@@ -166,19 +166,15 @@ def test_a_device_may_not_flood_us_with_evidence(attest: Attest, clock: ManualCl
     assert attest().good
 
 
-def test_equal_refusals_are_told_once_in_ten_seconds(fleet: Database, clock: ManualClock) -> None:
-    stale = EvidenceRefusedError("old", reason="quote_stale")
-    for _ in range(5):
-        with fleet.write("device:cam-1") as tx:
-            service.record_refusal(tx, "cam-1", stale)
-    assert [event.severity.value for event in told(fleet, "cam-1")] == ["warning"]
+def test_a_refusal_is_a_warning_with_its_reason_and_the_count_of_equal_ones(fleet: Database) -> None:
     with fleet.write("device:cam-1") as tx:
-        service.record_refusal(tx, "cam-1", InvalidInputError("junk"))
-    clock.advance(timedelta(seconds=11))
-    with fleet.write("device:cam-1") as tx:
-        service.record_refusal(tx, "cam-1", stale)
-    reasons = [event.details["reasons"] for event in told(fleet, "cam-1")]
-    assert reasons == [["quote_stale"], ["invalid_input"], ["quote_stale"]]
+        service.record_refusal(tx, "cam-1", EvidenceRefusedError("old", reason="quote_stale"), repeats=4)
+        service.record_refusal(tx, "cam-1", InvalidInputError("junk"), repeats=0)
+    found = [(one.severity.value, one.details) for one in told(fleet, "cam-1")]
+    assert found == [
+        ("warning", {"reasons": ["quote_stale"], "repeats": 4}),
+        ("warning", {"reasons": ["invalid_input"], "repeats": 0}),
+    ]
 
 
 def test_the_last_fifty_verdicts_are_kept(fleet: Database, attest: Attest, clock: ManualClock) -> None:

@@ -4,9 +4,11 @@ from fleetward.base.events import Severity
 from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.attestation import http, service
+from fleetward.features.attestation.context import AttestationContext
 
 feature = Feature(
     name="attestation",
+    context=AttestationContext,
     routes=(Routes(http.router, Port.API), Routes(http.device_router, Port.DEVICES)),
     forgets=(Forget("challenges", None, service.forget_expired),),
     events=(

@@ -1,5 +1,6 @@
 """Routes of attestation: devices hand in evidence, operators see verdicts and manage what is trusted."""
 
+import time
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,9 +10,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetward.base.clock import render_time, render_time_or_none
-from fleetward.base.errors import InvalidInputError
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.errors import FleetwardError, InvalidInputError
+from fleetward.base.web import Db, Principal, edge_of, requires
 from fleetward.features.attestation import service
+from fleetward.features.attestation.context import context_of
 from fleetward.features.attestation.model import Appraisal, EvidenceRefusedError, ReasonCode, Reference
 from fleetward.features.devices.peer import Peer
 from fleetward.wire.event_log import Measured
@@ -101,7 +103,7 @@ def issue_nonce(db: Db, peer: Peer) -> Response:
 
 
 @device_router.post(EVIDENCE_PATH)
-def appraise(db: Db, peer: Peer, body: Annotated[bytes, Depends(read_body)]) -> Response:
+def appraise(request: Request, db: Db, peer: Peer, body: Annotated[bytes, Depends(read_body)]) -> Response:
     """Appraise a quote and its event log; the answer is the verdict, good or bad."""
     actor = f"device:{peer.device.id}"
     try:
@@ -109,12 +111,21 @@ def appraise(db: Db, peer: Peer, body: Annotated[bytes, Depends(read_body)]) -> 
         with db.write(actor) as tx:
             verdict = service.appraise(tx, peer.device.id, evidence)
     except (InvalidInputError, EvidenceRefusedError) as error:
-        with db.write(actor) as tx:
-            service.record_refusal(tx, peer.device.id, error)
+        _tell(request, error, peer.device.id, time.monotonic())
         raise
     reasons = [{"code": reason.code, "message": reason.message} for reason in verdict.reasons]
     answer = AppraisalAnswer(verdict.good, render_time(verdict.expires_at), reasons)
     return Response(render_answer(answer), media_type=_JSON)
+
+
+def _tell(request: Request, error: FleetwardError, device_id: str, now_s: float) -> None:
+    """Tell of refused evidence. What a device sends again and again costs no transaction."""
+    key = ("attestation.failed", device_id, service.reason_of(error))
+    repeats = context_of(request).refusals.admit(key, now_s)
+    if repeats is None:
+        return
+    with edge_of(request).db.write(f"device:{device_id}") as tx:
+        service.record_refusal(tx, device_id, error, repeats=repeats)
 
 
 @router.get("/devices/{device_id}/appraisals")

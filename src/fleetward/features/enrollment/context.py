@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.requests import HTTPConnection
 
-from fleetward.base.throttle import RefusalThrottle
-from fleetward.features.enrollment.throttle import FailureLimit
+from fleetward.base.limiting.failures import FailureLimit
+from fleetward.base.limiting.repeats import Repeats
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class EnrollmentContext:
     est_url: str
     time_signer: Callable[[], TimeSigner]
     on_authorities: Callable[[list[x509.Certificate]], None]
-    refusals: RefusalThrottle = field(default_factory=RefusalThrottle)
-    failures: FailureLimit = field(default_factory=FailureLimit)
-    beginnings: FailureLimit = field(default_factory=lambda: FailureLimit(failures=30))
+    refusals: Repeats = field(default_factory=Repeats)
+    failures: FailureLimit = field(default_factory=lambda: FailureLimit("enrollment"))
+    beginnings: FailureLimit = field(default_factory=lambda: FailureLimit("enrollment", failures=30))
 
 
 def context_of(connection: HTTPConnection) -> EnrollmentContext:

@@ -17,8 +17,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from fleetward.base.clock import render_time
 from fleetward.base.db import Database
 from fleetward.base.errors import FleetwardError, InvalidInputError
+from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.logging import get_logger
-from fleetward.base.throttle import RefusalThrottle
 from fleetward.features.devices.peer import authenticated_device
 from fleetward.features.media import service
 from fleetward.features.media.model import MAX_VIEW, TicketRefusedError, View
@@ -58,7 +58,7 @@ class MediaContext:
     bus: MediaBus
     origins: frozenset[str]
     longest_view: timedelta = MAX_VIEW
-    refusals: RefusalThrottle = field(default_factory=RefusalThrottle)
+    refusals: Repeats = field(default_factory=Repeats)
 
 
 class _Ended(Exception):  # noqa: N818 - no error: how a line ends
@@ -277,12 +277,13 @@ def _close_view(media: MediaContext, view: View, reason: str) -> None:
 async def _note_refusal(
     media: MediaContext, error: FleetwardError, reason: str, device: str | None = None
 ) -> None:
-    if media.refusals.admit(("media.refused", reason, error.message), time.monotonic()) is None:
+    repeats = media.refusals.admit(("media.refused", reason, error.message), time.monotonic())
+    if repeats is None:
         return
 
     def note() -> None:
         with media.db.write("system:media") as tx:
-            service.record_refusal(tx, device, reason, f"Video was refused: {error.message}")
+            service.record_refusal(tx, device, reason, f"Video was refused: {error.message}", repeats=repeats)
 
     await run_in_threadpool(note)
 

@@ -109,9 +109,12 @@ def close_view(tx: Tx, view_id: str, reason: str) -> None:
     )  # fmt: skip
 
 
-def record_refusal(tx: Tx, device_id: str | None, reason: str, message: str) -> None:
-    """Tell that someone was refused video."""
-    emit(tx, "media.refused", message, device=device_id, severity=Severity.WARNING, reason=reason)
+def record_refusal(tx: Tx, device_id: str | None, reason: str, message: str, *, repeats: int) -> None:
+    """Tell that someone was refused video, and how many equal refusals were held back before."""
+    emit(
+        tx, "media.refused", message, device=device_id, severity=Severity.WARNING, reason=reason,
+        repeats=repeats,
+    )  # fmt: skip
 
 
 def forget_old(tx: Tx) -> int:

@@ -11,8 +11,8 @@ from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.events import Severity
 from fleetward.base.ids import parse_device_id
+from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.logging import get_logger
-from fleetward.base.throttle import RefusalThrottle
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import Refusal, RefusalCode
 from fleetward.outside.nats.connection import retry
@@ -60,7 +60,7 @@ class RefusalRecorder:
         self._db = db
         self._threads = threads
         self._admission = admission
-        self._throttle = RefusalThrottle()
+        self._repeats = Repeats()
         self._queue: asyncio.Queue[_Row] = asyncio.Queue(_MAX_QUEUED)
 
     async def run(self) -> None:
@@ -197,13 +197,14 @@ class RefusalRecorder:
         severity: Severity,
         **details: Any,
     ) -> None:
-        repeats = self._throttle.admit((kind, *key), time.monotonic())
+        repeats = self._repeats.admit((kind, *key), time.monotonic())
         if repeats is None:
             return
         try:
             self._queue.put_nowait(_Row(kind, message, device, severity, repeats, details))
         except asyncio.QueueFull:
-            log.warning("refusal_dropped", kind=kind)
+            log.warning("refusal_waits", kind=kind)
+            self._repeats.give_back((kind, *key), repeats)
 
     def _write(self, rows: list[_Row]) -> None:
         with self._db.write("system:messaging") as tx:

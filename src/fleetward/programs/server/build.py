@@ -29,6 +29,7 @@ from fleetward.features.access.context import AccessContext
 from fleetward.features.access.service.authenticating import OperatorAuthenticator
 from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.local_token import read_admin_token
+from fleetward.features.attestation.context import AttestationContext
 from fleetward.features.audit.http import AuditContext
 from fleetward.features.audit.service import Keeper
 from fleetward.features.audit.settings import Audit
@@ -180,7 +181,7 @@ def build_console_app(
 
 def build_devices_app(rooms: Rooms, media: MediaContext) -> FastAPI:
     """Return the devices' application: nobody signs in, each route asks for a certificate or a claim."""
-    house = rooms.house.furnished(media, _enrollment(rooms, lambda _: None))
+    house = rooms.house.furnished(media, _enrollment(rooms, lambda _: None), AttestationContext())
     app = _new_app("Fleetward devices", rooms, house, Edge(rooms.db, _NobodySignsIn()), openapi_url=None)
     _include_routes(app, rooms, Port.DEVICES)
     _add_limits(app, rooms, {Port.DEVICES}, _DEVICE_POLICY)

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from fleetward.base.errors import PortInUseError
 from fleetward.base.feature import House
-from fleetward.base.throttle import RefusalThrottle
+from fleetward.base.limiting.repeats import Repeats
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.messaging.coap import Uplink
 from fleetward.outside.dtls.server import dtls_context, load_certificate, serve_dtls
@@ -60,12 +60,12 @@ async def listen(
     show_setup_link(rooms.db, rooms.access)
     console = build_console_app(rooms, messaging_context(messaging.archive), relay, on_authorities)
     devices = build_devices_app(rooms, relay)
-    throttle = RefusalThrottle()
+    repeats = Repeats()
     for name, app, port, context in (
         ("console", console, rooms.ports.console, console_tls),
         ("devices", devices, rooms.ports.devices, devices_tls),
     ):
-        refusals = TlsRefusals(rooms.db, throttle, listener=name)
+        refusals = TlsRefusals(rooms.db, repeats, listener=name)
         stack.callback(refusals.close)
         listener = _bind(rooms.config.listen, port, name)
         await serve_https(stack, ending, name, app, listener, context, refusals)

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from fleetward.base.db import Database
 from fleetward.base.errors import FleetwardError
 from fleetward.base.events import Severity, emit
+from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.logging import get_logger
-from fleetward.base.throttle import RefusalThrottle
 from fleetward.programs.server.tls import TlsRefusal
 
 log = get_logger("tls")
@@ -23,24 +23,28 @@ class TlsRefusals:
     Hand it to a listener as `on_refused`; close it when the listener has stopped.
     """
 
-    def __init__(self, db: Database, throttle: RefusalThrottle, *, listener: str) -> None:
+    def __init__(self, db: Database, repeats: Repeats, *, listener: str) -> None:
         self._db = db
-        self._throttle = throttle
+        self._repeats = repeats
         self._listener = listener
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tls-refusals")
         self._room = threading.BoundedSemaphore(_MAX_UNWRITTEN)
 
     def __call__(self, refusal: TlsRefusal) -> None:
         key = ("tls.refused", self._listener, refusal.address, refusal.reason)
-        repeats = self._throttle.admit(key, time.monotonic())
-        if repeats is not None and self._room.acquire(blocking=False):
-            self._writer.submit(self._write, refusal, repeats)
+        repeats = self._repeats.admit(key, time.monotonic())
+        if repeats is None:
+            return
+        if self._room.acquire(blocking=False):
+            self._writer.submit(self._write, refusal, key, repeats)
+        else:
+            self._repeats.give_back(key, repeats)
 
     def close(self) -> None:
         """Write what is waiting, then stop."""
         self._writer.shutdown()
 
-    def _write(self, refusal: TlsRefusal, repeats: int) -> None:
+    def _write(self, refusal: TlsRefusal, key: tuple[str, ...], repeats: int) -> None:
         try:
             with self._db.write("system:tls") as tx:
                 emit(
@@ -54,6 +58,7 @@ class TlsRefusals:
                     repeats=repeats,
                 )
         except FleetwardError as error:
+            self._repeats.give_back(key, repeats)
             log.warning("tls_refusal_not_recorded", reason=refusal.reason, error=error.code)
         finally:
             self._room.release()
@@ -63,11 +68,11 @@ class DtlsRefusals:
     """Turns failed handshakes into `tls.refused` events, off the event loop and never in a flood."""
 
     def __init__(self, db: Database) -> None:
-        self._db, self._throttle = db, RefusalThrottle()
+        self._db, self._repeats = db, Repeats()
         self._writing: set[asyncio.Task[None]] = set()
 
     def __call__(self, address: str, reason: str) -> None:
-        repeats = self._throttle.admit(("tls.refused", address, reason), time.monotonic())
+        repeats = self._repeats.admit(("tls.refused", address, reason), time.monotonic())
         if repeats is not None:
             task = asyncio.create_task(asyncio.to_thread(self._write, address, reason, repeats))
             self._writing.add(task)

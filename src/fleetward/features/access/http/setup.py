@@ -16,7 +16,7 @@ from fleetward.features.access.http.views import (
     view_totp,
 )
 from fleetward.features.access.model.secrets import csrf_token
-from fleetward.features.access.service import signing_up, throttling
+from fleetward.features.access.service import holding_back, signing_up
 from fleetward.features.access.service.signing_up import Answer, Offer, SignedUp
 
 router = APIRouter(tags=["setup"])
@@ -103,7 +103,7 @@ def create_link(db: Db, ctx: Ctx, principal: Annotated[Principal, requires("oper
 
 @router.post("/setup/begin")
 def begin_setup(db: Db, ctx: Ctx, client: From, body: SetupBody) -> SignupOffer:
-    with throttling.guarding_links(db, client.address), db.write(_ACTOR) as tx:
+    with holding_back.guarding_links(db, client.address), db.write(_ACTOR) as tx:
         offer = signing_up.begin_setup(tx, ctx, body.token.get_secret_value(), body.name, body.display_name)
     return _view_offer(offer)
 
@@ -111,14 +111,14 @@ def begin_setup(db: Db, ctx: Ctx, client: From, body: SetupBody) -> SignupOffer:
 @router.post("/setup/finish", status_code=201)
 def finish_setup(db: Db, ctx: Ctx, client: From, body: SetupAnswerBody, response: Response) -> SignedUpView:
     token = body.token.get_secret_value()
-    with throttling.guarding_links(db, client.address), db.write(_ACTOR) as tx:
+    with holding_back.guarding_links(db, client.address), db.write(_ACTOR) as tx:
         done = signing_up.finish_setup(tx, ctx, token, body.name, body.display_name, _answer(body), client)
     return _view_signed_up(done, response)
 
 
 @router.post("/signin/invitation/begin")
 def begin_invitation(db: Db, ctx: Ctx, client: From, body: InvitationBody) -> SignupOffer:
-    with throttling.guarding_links(db, client.address), db.write(_ACTOR) as tx:
+    with holding_back.guarding_links(db, client.address), db.write(_ACTOR) as tx:
         return _view_offer(signing_up.begin_invitation(tx, ctx, body.token.get_secret_value()))
 
 
@@ -126,7 +126,7 @@ def begin_invitation(db: Db, ctx: Ctx, client: From, body: InvitationBody) -> Si
 def finish_invitation(
     db: Db, ctx: Ctx, client: From, body: InvitationAnswerBody, response: Response
 ) -> SignedUpView:
-    with throttling.guarding_links(db, client.address), db.write(_ACTOR) as tx:
+    with holding_back.guarding_links(db, client.address), db.write(_ACTOR) as tx:
         done = signing_up.finish_invitation(tx, ctx, body.token.get_secret_value(), _answer(body), client)
     return _view_signed_up(done, response)
 

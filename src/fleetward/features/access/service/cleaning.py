@@ -13,5 +13,5 @@ def forget_expired(tx: Tx) -> None:
     store.links.forget_expired(tx)
     store.challenges.forget_expired(tx)
     store.device_codes.forget_expired(tx)
-    store.throttle.forget_older(tx, tx.now - KEPT)
+    store.failures.forget_older(tx, tx.now - KEPT)
     store.sessions.forget_older(tx, tx.now - KEPT)

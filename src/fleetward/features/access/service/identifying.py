@@ -8,7 +8,7 @@ from fastapi import Request
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import ForbiddenError, UnauthenticatedError
 from fleetward.base.events import Severity, emit
-from fleetward.base.throttle import RefusalThrottle
+from fleetward.base.limiting.repeats import Repeats
 from fleetward.features.access import store
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.model.identity import LOCAL_ACTOR, Identity, actor_of
@@ -40,8 +40,8 @@ class Identifier:
     def __init__(self, db: Database, ctx: AccessContext, local_token: str) -> None:
         self._db, self._ctx = db, ctx
         self._local_hash = hash_secret(local_token)
-        self._refusals = RefusalThrottle()
-        self._local_uses = RefusalThrottle(interval_s=_LOCAL_USE_EVERY_S)
+        self._refusals = Repeats()
+        self._local_uses = Repeats(interval_s=_LOCAL_USE_EVERY_S)
 
     def identify(self, request: Request) -> Identity:
         """Return who asks.

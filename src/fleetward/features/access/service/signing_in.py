@@ -11,7 +11,7 @@ from fleetward.features.access.context import AccessContext, Client
 from fleetward.features.access.model.identity import actor_of
 from fleetward.features.access.model.secrets import hash_secret, parse_recovery_code
 from fleetward.features.access.model.sessions import Session
-from fleetward.features.access.service import factors, passkeys, sessions, throttling
+from fleetward.features.access.service import factors, holding_back, passkeys, sessions
 from fleetward.features.access.service.sessions import Opened
 from fleetward.features.access.store.operators import OperatorState
 from fleetward.features.audit import service as audit
@@ -35,17 +35,19 @@ def sign_in_with_passkey(
         RateLimitedError, SignInRefusedError.
     """
     with db.write(_ACTOR) as tx:
-        throttling.count_attempt(tx, None, client.address)
+        holding_back.count_attempt(tx, None, client.address)
     opened = None
     with db.write(_ACTOR) as tx:
         passkey = passkeys.finish_assertion(tx, ctx, "signin", challenge_id, credential)
         operator = None if passkey is None else store.operators.find(tx, passkey.operator)
         if operator is not None and operator.state is OperatorState.ACTIVE:
-            throttling.give_back(tx, None, client.address)
+            holding_back.give_back(tx, None, client.address)
             opened = sessions.open_session(tx, ctx, operator.name, "passkey", client, has_mfa=True)
         else:
             name = None if operator is None else operator.name
-            throttling.record_refusal(tx, "the passkey does not hold", name, client.address, method="passkey")
+            holding_back.record_refusal(
+                tx, "the passkey does not hold", name, client.address, method="passkey"
+            )
     return _granted(opened)
 
 
@@ -65,10 +67,10 @@ def sign_in_with_password(
         operator = store.operators.find(tx, name)
         is_active = operator is not None and operator.state is OperatorState.ACTIVE
         if is_active and is_right and factors.use_totp(tx, ctx, name, code):
-            throttling.give_back(tx, name, client.address)
+            holding_back.give_back(tx, name, client.address)
             opened = sessions.open_session(tx, ctx, name, "password", client, has_mfa=True)
         else:
-            throttling.record_refusal(tx, "the proofs do not hold", name, client.address, method="password")
+            holding_back.record_refusal(tx, "the proofs do not hold", name, client.address, method="password")
     return _granted(opened)
 
 
@@ -81,14 +83,14 @@ def sign_in_with_recovery_code(
         RateLimitedError, SignInRefusedError.
     """
     with db.write(_ACTOR) as tx:
-        throttling.count_attempt(tx, name, client.address)
+        holding_back.count_attempt(tx, name, client.address)
     opened = None
     with db.write(_ACTOR) as tx:
         operator = store.operators.find(tx, name)
         is_active = operator is not None and operator.state is OperatorState.ACTIVE
         code_hash = hash_secret(parse_recovery_code(code))
         if is_active and store.credentials.use_recovery_code(tx, name, code_hash):
-            throttling.give_back(tx, name, client.address)
+            holding_back.give_back(tx, name, client.address)
             opened = sessions.open_session(tx, ctx, name, "recovery", client, has_mfa=False, restricted=True)
             told = f"{name} signed in by a recovery code from {client.address}."
             audit.append(
@@ -102,7 +104,7 @@ def sign_in_with_recovery_code(
                 address=client.address,
             )  # fmt: skip
         else:
-            throttling.record_refusal(tx, "the code does not hold", name, client.address, method="recovery")
+            holding_back.record_refusal(tx, "the code does not hold", name, client.address, method="recovery")
     return _granted(opened)
 
 
@@ -117,7 +119,7 @@ def step_up_with_passkey(
         if found is not None:
             opened = sessions.step_up(tx, session)
         else:
-            throttling.record_refusal(
+            holding_back.record_refusal(
                 tx, "the passkey does not hold", name, session.address, method="step-up"
             )
     return _granted(opened)
@@ -132,16 +134,16 @@ def step_up_with_password(
     opened = None
     with db.write(actor_of(name)) as tx:
         if is_right and factors.use_totp(tx, ctx, name, code):
-            throttling.give_back(tx, name, client.address)
+            holding_back.give_back(tx, name, client.address)
             opened = sessions.step_up(tx, session)
         else:
-            throttling.record_refusal(tx, "the proofs do not hold", name, client.address, method="step-up")
+            holding_back.record_refusal(tx, "the proofs do not hold", name, client.address, method="step-up")
     return _granted(opened)
 
 
 def _verify_password(db: Database, ctx: AccessContext, name: str, password: str, client: Client) -> bool:
     with db.write(_ACTOR) as tx:
-        throttling.count_attempt(tx, name, client.address)
+        holding_back.count_attempt(tx, name, client.address)
         kept = store.credentials.find_password(tx, name)
     is_right = ctx.passwords.verify(kept, password)
     if is_right and kept is not None and ctx.passwords.needs_rehash(kept):

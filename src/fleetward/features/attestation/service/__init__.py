@@ -10,6 +10,7 @@ from fleetward.features.attestation.service.appraising import (
     list_appraisals,
     list_failing,
     list_latest,
+    reason_of,
     record_refusal,
 )
 from fleetward.features.attestation.service.chips import (
@@ -54,6 +55,7 @@ __all__ = [
     "list_failing",
     "list_latest",
     "list_references",
+    "reason_of",
     "record_refusal",
     "verify_chip",
     "verify_key_certification",

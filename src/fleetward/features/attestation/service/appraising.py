@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from fleetward.base.clock import render_time
 from fleetward.base.db import IdQuery, Tx
 from fleetward.base.errors import FleetwardError, RateLimitedError
-from fleetward.base.events import Severity, emit, list_events
+from fleetward.base.events import Severity, emit
 from fleetward.base.ids import new_id
 from fleetward.features.attestation import model, store
 from fleetward.features.attestation.model import (
@@ -28,7 +28,6 @@ from fleetward.wire.evidence import Evidence
 KEPT_APPRAISALS = 50
 _MAX_APPRAISALS_A_MINUTE = 12
 _MINUTE = timedelta(minutes=1)
-_REFUSALS_APART = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -110,20 +109,26 @@ def appraise_over(
     return verdict
 
 
-def record_refusal(tx: Tx, device_id: str, error: FleetwardError) -> None:
-    """Tell that evidence was refused unread. Of equal refusals one in ten seconds is told."""
-    reason = str(error.details.get("reason", error.code))
-    recent = list_events(tx, device=device_id, since=tx.now - _REFUSALS_APART)
-    if any(one.kind == "attestation.failed" and one.details.get("reasons") == [reason] for one in recent):
-        return
+def record_refusal(tx: Tx, device_id: str, error: FleetwardError, *, repeats: int) -> None:
+    """Tell that evidence was refused unread.
+
+    Args:
+        repeats: how many equal refusals were held back since the last one told.
+    """
     emit(
         tx,
         "attestation.failed",
         f"Evidence of device {device_id} was refused, its last verdict stands: {error.message}",
         device=device_id,
         severity=Severity.WARNING,
-        reasons=[reason],
+        reasons=[reason_of(error)],
+        repeats=repeats,
     )
+
+
+def reason_of(error: FleetwardError) -> str:
+    """Return the fixed word for why evidence was refused."""
+    return str(error.details.get("reason", error.code))
 
 
 def find_appraisal(tx: Tx, device_id: str) -> Appraisal | None:

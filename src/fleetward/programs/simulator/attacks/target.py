@@ -25,7 +25,7 @@ from fleetward.wire.est import parse_certificates
 
 TARGET_MODEL = "attack-target"
 _EVENT_WAIT_S = 20.0
-# Repeats of one refusal within this time are one row with a count, see base.throttle.
+# Repeats of one refusal within this time are one row with a count, see base.limiting.repeats.
 _THROTTLE = timedelta(seconds=11)
 
 

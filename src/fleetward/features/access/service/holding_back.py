@@ -10,16 +10,9 @@ from contextlib import contextmanager
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import FleetwardError, NotFoundError, RateLimitedError
 from fleetward.base.events import Severity, emit
+from fleetward.base.limiting.backoff import Failures, Limit, count_failure
 from fleetward.features.access import store
-from fleetward.features.access.model.throttle import (
-    ACCOUNT,
-    ADDRESS,
-    Failures,
-    Limit,
-    account_key,
-    address_key,
-    count_failure,
-)
+from fleetward.features.access.model.sign_in_limits import ACCOUNT, ADDRESS, account_key, address_key
 
 
 def count_attempt(tx: Tx, name: str | None, address: str) -> None:
@@ -28,7 +21,7 @@ def count_attempt(tx: Tx, name: str | None, address: str) -> None:
     Raises:
         RateLimitedError: held back; the same for accounts that do not exist.
     """
-    found = [(key, limit, store.throttle.lock(tx, key)) for key, limit in _keys(name, address)]
+    found = [(key, limit, store.failures.lock(tx, key)) for key, limit in _keys(name, address)]
     longest = max(failures.blocked_until for _, _, failures in found)
     if longest > tx.now:
         wait_s = math.ceil((longest - tx.now).total_seconds())
@@ -37,16 +30,16 @@ def count_attempt(tx: Tx, name: str | None, address: str) -> None:
             retry_after_s=wait_s,
         )
     for key, limit, failures in found:
-        store.throttle.update(tx, key, count_failure(failures, limit, tx.now))
+        store.failures.update(tx, key, count_failure(failures, limit, tx.now))
 
 
 def give_back(tx: Tx, name: str | None, address: str) -> None:
     """Uncount an attempt that was right: the account's failures end, the address loses this one."""
     if name is not None:
-        store.throttle.forget(tx, account_key(name))
+        store.failures.forget(tx, account_key(name))
     key = address_key(address)
-    failures = store.throttle.lock(tx, key)
-    store.throttle.update(tx, key, Failures(max(0, failures.count - 1), failures.last_failed_at, tx.now))
+    failures = store.failures.lock(tx, key)
+    store.failures.update(tx, key, Failures(max(0, failures.count - 1), failures.last_failed_at, tx.now))
 
 
 def record_refusal(tx: Tx, why: str, name: str | None, address: str, *, method: str) -> None:
@@ -55,7 +48,7 @@ def record_refusal(tx: Tx, why: str, name: str | None, address: str, *, method: 
     counted = [
         one.blocked_until
         for key, _ in _keys(name, address)
-        if (one := store.throttle.find(tx, key)) is not None
+        if (one := store.failures.find(tx, key)) is not None
     ]
     is_held_back = any(until > tx.now for until in counted)
     who = f"operator {name}" if known else "somebody"

@@ -5,9 +5,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from fleetward.base.db import Timestamp, Tx, insert_new, metadata
-from fleetward.features.access.model.throttle import Failures
+from fleetward.base.limiting.backoff import Failures
 
-throttle = sa.Table(
+table = sa.Table(
     "access_throttle",
     metadata,
     sa.Column("key", sa.String(128), primary_key=True),
@@ -19,13 +19,13 @@ throttle = sa.Table(
 
 def lock(tx: Tx, key: str) -> Failures:
     """Return what is remembered of a key and hold it until the transaction ends: guesses at once queue up."""
-    insert_new(tx, throttle, {"key": key, "failures": 0, "last_failed_at": tx.now, "blocked_until": tx.now})
-    row = tx.conn.execute(throttle.select().where(throttle.c.key == key).with_for_update()).one()
+    insert_new(tx, table, {"key": key, "failures": 0, "last_failed_at": tx.now, "blocked_until": tx.now})
+    row = tx.conn.execute(table.select().where(table.c.key == key).with_for_update()).one()
     return Failures(row.failures, row.last_failed_at, row.blocked_until)
 
 
 def find(tx: Tx, key: str) -> Failures | None:
-    row = tx.conn.execute(throttle.select().where(throttle.c.key == key)).one_or_none()
+    row = tx.conn.execute(table.select().where(table.c.key == key)).one_or_none()
     return None if row is None else Failures(row.failures, row.last_failed_at, row.blocked_until)
 
 
@@ -35,12 +35,12 @@ def update(tx: Tx, key: str, failures: Failures) -> None:
         "last_failed_at": failures.last_failed_at,
         "blocked_until": failures.blocked_until,
     }
-    tx.conn.execute(throttle.update().where(throttle.c.key == key).values(values))
+    tx.conn.execute(table.update().where(table.c.key == key).values(values))
 
 
 def forget(tx: Tx, key: str) -> None:
-    tx.conn.execute(throttle.delete().where(throttle.c.key == key))
+    tx.conn.execute(table.delete().where(table.c.key == key))
 
 
 def forget_older(tx: Tx, than: datetime) -> None:
-    tx.conn.execute(throttle.delete().where(throttle.c.last_failed_at < than))
+    tx.conn.execute(table.delete().where(table.c.last_failed_at < than))
