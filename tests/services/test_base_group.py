@@ -168,6 +168,22 @@ def test_when_the_commit_fails_all_are_told_and_nothing_is_done(sqlite: Database
     assert sqlite.write_together("system:test", say("well again")) == "well again"
 
 
+def test_a_leader_that_is_ended_lets_nobody_believe_in_a_commit(sqlite: Database) -> None:
+    def end(tx: Tx) -> str:
+        emit(tx, "test.said", "never")
+        raise KeyboardInterrupt
+
+    crowd = Crowd(sqlite)
+    ended, follower = crowd.write(end), crowd.write(say("lost"))
+    crowd.go(ended, follower)
+    with pytest.raises(KeyboardInterrupt):
+        ended.result()
+    with pytest.raises(UnavailableError, match="the writer ended"):
+        follower.result()
+    assert told(sqlite) == []
+    assert sqlite.write_together("system:test", say("well again")) == "well again"
+
+
 def test_when_the_database_gives_up_the_transaction_nobody_believes_to_be_written(sqlite: Database) -> None:
     """What a full disk does inside a statement: SQLite rolls all back by itself, savepoints with it."""
 

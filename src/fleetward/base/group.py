@@ -95,6 +95,12 @@ class GroupWriter:
         except Exception as error:  # noqa: BLE001 - it reaches each caller
             for job in group:
                 job.error = job.error or error
+        except BaseException:  # ours alone to leave by; the others must not take it for a commit
+            for job in group:
+                job.error = job.error or UnavailableError(
+                    "database: expected a commit, found the writer ended"
+                )
+            raise
         finally:
             self._pass_on(group)
 
