@@ -23,13 +23,14 @@ from fleetward.features.devices.model import DeviceState
 from fleetward.features.messaging import service
 from fleetward.features.messaging.model import AdmissionRecord
 from fleetward.outside.nats.callout import CalloutResponder
-from fleetward.outside.nats.config import BrokerSettings, render_config
+from fleetward.outside.nats.config import MAX_PAYLOAD_BYTES, BrokerSettings, render_config
 from fleetward.outside.nats.connection import connect
 from fleetward.outside.nats.credentials import ensure_nats_keys
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.server import NatsServerChild, find_program
 from fleetward.outside.nats.streams import mqtt_streams
 from fleetward.wire.nats_jwt import AccountSigner, AuthorizationRequest
+from fleetward.wire.telemetry import MAX_READING_BYTES
 from support.broker import Rig, Subscriber, wait_for
 
 _SILENCE_S = 45.0
@@ -100,6 +101,21 @@ def test_devices_together_hold_more_subscriptions_than_its_own_limit(rig: Rig) -
             subscriber = stack.enter_context(rig.subscriber(rig.enroll(device), *topics))
             [codes] = wait_for(partial(subscribed_lines, subscriber))
             assert codes.count("128") == refused
+
+
+def test_a_message_over_its_limit_is_acknowledged_and_told_and_one_over_the_brokers_ends_the_connection(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """No answer of a callout can bound a message (nats-server reads no limit of it): the intake does."""
+    rig.start()
+    device = rig.enroll("verbose-1")
+    large = tmp_path / "large"
+    command = rig.mosquitto("mosquitto_pub", device, "-q", "1", "-t", "d/verbose-1/t/n", "-f", str(large))
+    large.write_bytes(b"x" * (MAX_READING_BYTES + 1))
+    assert subprocess.run(command, check=False, timeout=30).returncode == 0
+    assert str(MAX_READING_BYTES) in rig.wait_for_event("telemetry.refused", "verbose-1").message
+    large.write_bytes(b"x" * (MAX_PAYLOAD_BYTES + 1))
+    assert subprocess.run(command, check=False, timeout=30).returncode != 0
 
 
 def subscribed_lines(subscriber: Subscriber) -> list[str]:
@@ -197,6 +213,36 @@ def test_a_broker_that_says_much_until_its_end_is_ended(rig: Rig, tmp_path: Path
 
     pid = asyncio.run(asyncio.wait_for(live(), timeout=30))
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_log_that_cannot_be_written_stops_no_broker(rig: Rig) -> None:
+    """Nobody may leave its pipe unread: a broker that cannot say what it does stands still."""
+    rig.broker.log_file.symlink_to("/dev/full")
+    rig.start()
+    device = rig.enroll("cam-1")
+    assert rig.publish(device, "d/cam-1/t/x", "1").returncode == 0
+    assert rig.publish(device, "d/other-1/t/x", "1").returncode == 0
+    rig.wait_for_event("publish.refused", "cam-1")
+
+
+def test_a_program_that_is_gone_for_a_while_is_started_when_it_is_back(rig: Rig, tmp_path: Path) -> None:
+    program = tmp_path / "nats-server"
+    program.symlink_to(find_program())
+    died: list[int] = []
+    child = NatsServerChild(
+        rig.broker, rig.keys, on_line=lambda _line: None, on_restart=died.append, program=str(program)
+    )
+    rig.loop.run(child.start())
+    first = child.pid
+    assert first is not None
+    program.unlink()
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: died)
+    with pytest.raises(AssertionError):
+        wait_for(lambda: child.pid != first, timeout_s=2)
+    program.symlink_to(find_program())
+    wait_for(lambda: child.pid != first)
+    rig.loop.run(child.stop())
 
 
 def test_a_broker_that_outlived_its_parent_is_ended_first(rig: Rig) -> None:

@@ -1,7 +1,7 @@
 """A device that is cut off while it connects: whichever word comes first, its session is ended."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fleetward.outside.nats.callout import SessionGranted
 from fleetward.outside.nats.connection import NatsConnection, connect
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.server import NatsServerChild
-from fleetward.outside.nats.sessions import CONNECTED, LiveSession, LiveSessions
+from fleetward.outside.nats.sessions import _SCAN, CONNECTED, LiveSession, LiveSessions
 from support.broker import Rig
 
 ACTIVE = AdmissionRecord(
@@ -31,6 +31,7 @@ class Race:
     def __init__(self, rig: Rig, platform: NatsConnection, system: NatsConnection) -> None:
         self.mirror = AdmissionMirror(platform, platform.client.jetstream())
         self.kicked: list[RefusalCode] = []
+        self.system = system
         self.sessions = LiveSessions(platform, system, self.mirror, rig.clock, on_kick=self._on_kick)
         self.mirror.listen(self.sessions._on_record)
 
@@ -40,16 +41,32 @@ class Race:
     def know(self, record: AdmissionRecord) -> None:
         self.mirror._hold(record)
 
-    async def advise(self) -> None:
-        """Tell that connection 7 of server S began."""
+    async def advise(self, connection: int = 7, *, stop: str = "") -> None:
+        """Tell that a connection of server S began, or that it ended."""
         content = {
             "server": {"id": "S"},
             "client": {
-                "start": "2026-06-01T12:00:00Z", "id": 7, "host": "127.0.0.1", "client_type": "mqtt",
-                "client_id": "cam-1",
+                "start": "2026-06-01T12:00:00Z", "id": connection, "host": "127.0.0.1",
+                "client_type": "mqtt", "client_id": "cam-1", "stop": stop,
             },
         }  # fmt: skip
         await self.sessions._on_advisory(_message(CONNECTED, msgspec.json.encode(content)))
+
+    async def hear_nothing(self) -> None:
+        pass
+
+    async def answer_scans(self, *connections: int, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        """Answer as server S which connections it has, and let something happen before it is heard."""
+
+        async def answer(message: Msg) -> None:
+            found = [
+                {"cid": one, "start": "2026-06-01T12:00:00Z", "mqtt_client": "cam-1"} for one in connections
+            ]
+            page = {"server_id": "S", "total": len(found), "connections": found}
+            await meanwhile()
+            await message.respond(msgspec.json.encode({"data": page}))
+
+        await self.system.follow(_SCAN, answer)
 
     async def grant(self, serial: str = "aa") -> None:
         """Tell on which certificate connection 7 was granted."""
@@ -144,3 +161,37 @@ def test_a_certificate_is_revoked_while_that_of_the_session_is_not_known(rig: Ri
 
     rig.loop.run(play())
     assert race.kicked == [RefusalCode.CERTIFICATE_REVOKED]
+
+
+def test_one_that_ends_while_all_are_being_read_is_not_there_afterwards(rig: Rig, race: Race) -> None:
+    async def play() -> None:
+        race.know(ACTIVE)
+        await race.advise()
+        await race.answer_scans(7, 8, meanwhile=lambda: race.advise(7, stop="2026-06-01T12:00:09Z"))
+        await race.sessions.rescan()
+
+    rig.loop.run(play())
+    assert [one.key for one in race.sessions.of_device("cam-1")] == ["S:8"]
+
+
+def test_one_that_begins_while_all_are_being_read_stays_and_one_that_is_gone_goes(
+    rig: Rig, race: Race
+) -> None:
+    async def play() -> None:
+        race.know(ACTIVE)
+        await race.advise(7)
+        await race.answer_scans(meanwhile=lambda: race.advise(8))
+        await race.sessions.rescan()
+
+    rig.loop.run(play())
+    assert [one.key for one in race.sessions.of_device("cam-1")] == ["S:8"]
+
+
+def test_one_found_when_all_are_read_is_cut_off_if_it_may_not_stay(rig: Rig, race: Race) -> None:
+    async def play() -> None:
+        race.know(QUARANTINED)
+        await race.answer_scans(7, meanwhile=race.hear_nothing)
+        await race.sessions.rescan()
+
+    rig.loop.run(play())
+    assert race.kicked == [RefusalCode.DEVICE_NOT_ACTIVE]

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -164,6 +165,39 @@ def test_a_command_under_way_when_its_ability_fails_is_answered_once(rig: Rig) -
     assert rig.results[1].error == result.error
 
 
+def test_a_command_is_answered_once_however_often_its_ability_fails(rig: Rig) -> None:
+    rig.edge.start()
+    rig.edge.perform(Command(7, "never-ends", {}, NOW), rig.results.append)
+    for _ in range(2):
+        Fragile.breaks.add("on_keys")
+        rig.edge.on_keys(KEYS)
+        assert [one.ok for one in rig.results] == [False]
+        Fragile.breaks.clear()
+        rig.retry_now()
+
+
+def test_what_a_start_before_says_of_a_command_is_not_the_answer_to_it_now(tmp_path: Path) -> None:
+    finishes: list[Callable[[CommandResult], None]] = []
+
+    class Slow(Fragile):
+        def perform(self, command: Command, finish: Callable[[CommandResult], None]) -> None:
+            assert command.name == "never-ends"
+            finishes.append(finish)
+
+    rig = make_rig(tmp_path, Slow)
+    rig.edge.start()
+    rig.edge.perform(Command(7, "never-ends", {}, NOW), rig.results.append)
+    Fragile.breaks.add("on_keys")
+    rig.edge.on_keys(KEYS)
+    Fragile.breaks.clear()
+    rig.retry_now()
+    rig.edge.perform(Command(7, "never-ends", {}, NOW), rig.results.append)
+    finishes[0](CommandResult(ok=True, output="of the start before"))
+    assert [one.ok for one in rig.results] == [False]
+    finishes[1](CommandResult(ok=True, output="of this one"))
+    assert [one.output for one in rig.results[1:]] == ["of this one"]
+
+
 def test_a_command_that_raises_is_answered_with_why(rig: Rig) -> None:
     Fragile.breaks.add("perform")
     rig.edge.start()
@@ -230,6 +264,29 @@ def test_a_stop_that_raises_is_told_and_the_others_stop(rig: Rig) -> None:
     assert [one["hook"] for one in rig.failures] == ["stop"]
     assert rig.edge.status() == said
     assert [seat.retry for seat in rig.edge._seats] == [None, None]
+
+
+def test_who_was_started_last_is_stopped_first(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    class First(Fragile):
+        def start(self) -> None:
+            order.append("start first")
+
+        def stop(self) -> None:
+            order.append("stop first")
+
+    class Second(Sturdy):
+        def start(self) -> None:
+            order.append("start second")
+
+        def stop(self) -> None:
+            order.append("stop second")
+
+    rig = make_rig(tmp_path, First, Second)
+    rig.edge.start()
+    rig.edge.stop()
+    assert order == ["start first", "start second", "stop second", "stop first"]
 
 
 def test_nothing_starts_again_after_the_end(rig: Rig) -> None:

@@ -40,6 +40,15 @@ def test_it_comes_back_with_time_up_to_the_burst(after_s: float, admitted: int) 
     assert len(again.items) == admitted
 
 
+@pytest.mark.parametrize(("back_s", "admitted"), [(3600, 2), (31, 2), (30, 0), (1, 0)])
+def test_a_clock_that_was_set_back_counts_from_there(back_s: float, admitted: int) -> None:
+    limit = Limit(SMALL)
+    limit(batch(10), NOW)
+    back = NOW - timedelta(seconds=back_s)
+    assert len(limit(batch(5, start=100), back).items) == 0
+    assert len(limit(batch(5, start=200), back + timedelta(seconds=1)).items) == admitted
+
+
 def test_large_messages_are_bounded_by_their_bytes() -> None:
     found = Limit(SMALL)(batch(4, payload=b'"' + b"x" * 31 + b'"'), NOW)
     assert (len(found.items), limits(found)) == (3, [BYTES])

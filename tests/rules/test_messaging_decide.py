@@ -142,6 +142,64 @@ def test_an_appraisal_is_stale_in_the_moment_it_ends(ahead: timedelta, code: Ref
     assert (found and found.code) == code
 
 
+@pytest.mark.parametrize(
+    ("is_good", "end", "code"),
+    [
+        (False, None, RefusalCode.APPRAISAL_MISSING),
+        (False, NOW, RefusalCode.APPRAISAL_FAILED),
+        (True, NOW, RefusalCode.APPRAISAL_EXPIRED),
+    ],
+)
+def test_of_an_appraisal_the_first_that_is_wrong_is_said(
+    is_good: bool, end: datetime | None, code: RefusalCode
+) -> None:
+    assert refused(replace(RECORD, is_appraisal_good=is_good, appraisal_expires_at=end)) is code
+
+
+def test_of_several_closed_gates_the_first_is_said() -> None:
+    """In the order in which a device could mend them: what its certificate is, who it is, what holds it."""
+    record = replace(
+        RECORD,
+        state=DeviceState.QUARANTINED,
+        is_appraisal_good=False,
+        live_serials=frozenset(),
+        holds=(Hold("watch", "odd", NOW),),
+    )
+    said = []
+    for mended, now in (
+        ({}, NOT_AFTER),
+        ({}, NOW),
+        ({"live_serials": frozenset({"aa"})}, NOW),
+        ({"state": DeviceState.ACTIVE}, NOW),
+        ({"is_appraisal_good": True}, NOW),
+        ({"holds": ()}, NOW),
+    ):
+        record = replace(record, **mended)
+        found = find_refusal(record, CERTIFICATE, now)
+        said.append(found and found.code)
+    assert said == [
+        RefusalCode.CERTIFICATE_EXPIRED,
+        RefusalCode.CERTIFICATE_UNKNOWN,
+        RefusalCode.DEVICE_NOT_ACTIVE,
+        RefusalCode.APPRAISAL_FAILED,
+        RefusalCode.HELD,
+        None,
+    ]
+
+
+def test_a_closed_gate_does_not_say_when_it_will_close() -> None:
+    late = ask_all(RECORD, CERTIFICATE, NOT_AFTER)
+    assert [one.gate.name for one in late if one.closes_at is not None] == []
+    open_now = ask_all(RECORD, CERTIFICATE, NOW)
+    assert [one.closes_at for one in open_now if one.closes_at] == [NOT_AFTER, RECORD.appraisal_expires_at]
+
+
+def test_of_a_strangers_client_id_no_more_than_64_characters_are_repeated() -> None:
+    found = decide(RECORD, CERTIFICATE, "x" * 64 + "y", NOW)
+    assert isinstance(found, Refusal)
+    assert repr("x" * 64) in found.finding
+
+
 def test_where_no_appraisal_is_asked_for_a_bad_one_counts_for_nothing() -> None:
     plain = replace(RECORD, requires_appraisal=False, is_appraisal_good=False, appraisal_expires_at=NOW)
     assert find_refusal(plain, CERTIFICATE, NOW) is None

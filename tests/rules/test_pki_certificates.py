@@ -145,7 +145,10 @@ def test_a_successor_of_an_issuing_authority_lives_beside_it() -> None:
     both = {profiles.subject_key_id(one.certificate): one.certificate for one in (old, new)}
     now = NOW + 1001 * DAY
     for ca in (old, new):
-        verify_issuer(sign(ca, now=now), both)
+        certificate = sign(ca, now=now)
+        verify_issuer(certificate, both)
+        found = verify_use(certificate, TRUST_DOMAIN, now)
+        assert (found.device_id, found.serial) == ("cam-1", certificate.serial_number)
 
 
 def test_time_of_a_certificate_is_checked_on_both_ends() -> None:

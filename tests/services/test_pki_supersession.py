@@ -92,6 +92,19 @@ def test_both_are_good_until_the_new_one_is_used(fleet: Fleet) -> None:
     assert fleet.live("cam-1") == serials(old, new)
 
 
+def test_a_renewal_follows_what_it_renews_though_the_clock_was_set_back(fleet: Fleet) -> None:
+    """Else the old one, used once more, would retire the new one: the device then holds none that is good."""
+    old = fleet.enroll("cam-1")
+    fleet.clock.advance(timedelta(minutes=-4))
+    new = fleet.renew(old, "cam-1")
+    fleet.use(old)
+    fleet.connect("cam-1", old)
+    assert fleet.live("cam-1") == serials(old, new)
+    newest = fleet.renew(old, "cam-1")
+    fleet.use(newest)
+    assert fleet.live("cam-1") == serials(newest)
+
+
 def test_a_session_on_the_new_one_retires_the_old(fleet: Fleet) -> None:
     old = fleet.enroll("cam-1")
     new = fleet.renew(old, "cam-1")

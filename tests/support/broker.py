@@ -21,7 +21,7 @@ from cryptography.x509 import CertificateSigningRequestBuilder, Name
 
 from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database, Tx
-from fleetward.base.events import Event, emit, list_events
+from fleetward.base.events import Event, Severity, emit, list_events
 from fleetward.base.feature import Hears
 from fleetward.features.attestation import store as appraisals
 from fleetward.features.attestation.model import Appraisal
@@ -269,9 +269,11 @@ def record_appraisal(tx: Tx, device: str, lifetime: timedelta, *, is_good: bool 
     """Record an appraisal and tell of it, as attestation does; return its end."""
     end = tx.now + lifetime
     appraisals.insert_appraisal(tx, Appraisal(device, tx.now, is_good, end), keep=10)
-    emit(tx, "attestation.appraised" if is_good else "attestation.failed", "An appraisal.", device=device)
     if is_good:
+        emit(tx, "attestation.appraised", "An appraisal.", device=device)
         devices.record_good_appraisal(tx, device)
+    else:
+        emit(tx, "attestation.failed", "An appraisal.", device=device, severity=Severity.CRITICAL)
     return end
 
 

@@ -29,8 +29,7 @@ class RawDevice:
         plain = socket.create_connection(("127.0.0.1", rig.mqtt_port), timeout=_TIMEOUT_S)
         self._stream = context.wrap_socket(plain, server_hostname="localhost")
         self.device = issued.device
-        name = _text(issued.device.encode())
-        self._stream.sendall(_packet(0x10, _text(b"MQTT") + b"\x04\x02\x00\x3c" + name))
+        self._stream.sendall(connect_packet(issued.device))
         answer = self._stream.recv(4)
         if answer[3:] != b"\x00":
             raise ConnectionRefusedError(answer.hex())
@@ -79,6 +78,11 @@ class RawDevice:
         assert self._unread[0] == _PUBACK, self._unread
         self._unread = self._unread[4:]
         return 1
+
+
+def connect_packet(client_id: str) -> bytes:
+    """Return a CONNECT with a clean session and a minute of keep-alive."""
+    return _packet(0x10, _text(b"MQTT") + b"\x04\x02\x00\x3c" + _text(client_id.encode()))
 
 
 def _packet(kind: int, body: bytes) -> bytes:

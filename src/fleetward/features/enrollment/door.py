@@ -6,14 +6,13 @@ from fleetward.base.permissions import Permission, Reach
 from fleetward.features.enrollment import coap, device_http, http, service
 from fleetward.features.enrollment.context import EnrollmentContext
 from fleetward.features.enrollment.model import KEPT_CLAIMS
-
-_MAX_MANIFEST_BYTES = 256 * 1024**2
+from fleetward.wire.shipment import MAX_MANIFEST_BYTES
 
 feature = Feature(
     name="enrollment",
     context=EnrollmentContext,
     routes=(
-        Routes(http.router, Port.API, body_limits={"/api/v1/devices/import": _MAX_MANIFEST_BYTES}),
+        Routes(http.router, Port.API, body_limits={"/api/v1/devices/import": MAX_MANIFEST_BYTES}),
         Routes(device_http.device_router, Port.DEVICES),
     ),
     forgets=(Forget("claims", KEPT_CLAIMS, service.forget_expired),),

@@ -90,6 +90,9 @@ _LIVE = (
     )
     .order_by(certificates.c.issued_at, certificates.c.serial)
 )
+_LAST_ISSUED = sa.select(sa.func.max(certificates.c.issued_at)).where(
+    certificates.c.device == sa.bindparam("of")
+)
 _REVOKED_SERIALS = sa.select(certificates.c.serial).where(
     certificates.c.revoked_at.is_not(None), certificates.c.not_after >= sa.bindparam("now")
 )
@@ -167,6 +170,11 @@ def insert_certificate(tx: Tx, record: CertificateRecord, *, issuer: str, der: b
             "der": der,
         },
     )
+
+
+def find_last_issued(tx: Tx, device_id: str) -> datetime | None:
+    """Return when a device was last issued a certificate, None when it never was."""
+    return tx.conn.execute(_LAST_ISSUED, {"of": device_id}).scalar()
 
 
 def find_certificate(tx: Tx, serial: int) -> CertificateRecord | None:

@@ -81,6 +81,8 @@ class DurableConsumer:
         self._max_unacknowledged = max_unacknowledged
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
         self._open: dict[str, Delivery] = {}
+        # Queued or being handled: they come again after each acknowledgement wait, however long that takes.
+        self._held: set[int] = set()
         self._handler = IsolatingHandler(handle, on_handled=self._acknowledge, on_bad=self._set_aside)
         self._replayed = handle
 
@@ -114,14 +116,22 @@ class DurableConsumer:
                 batch.append(self._queue.get_nowait())
                 size += len(batch[-1].data)
             self._open = {one.reply: one for one in batch}
-            try:
-                await self._handler.run(batch)
-            except (nats.errors.Error, TimeoutError, OSError, FleetwardError) as error:
-                log.warning(
-                    "batch_failed", consumer=self.name, error=type(error).__name__, messages=len(self._open)
-                )
+            if not await self._handle(batch):
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
                 await self._give_back()
+
+    async def _handle(self, batch: list[Delivery]) -> bool:
+        try:
+            await self._handler.run(batch)
+        except (nats.errors.Error, TimeoutError, OSError, FleetwardError) as error:
+            log.warning(
+                "batch_failed", consumer=self.name, error=type(error).__name__, messages=len(self._open)
+            )
+            return False
+        else:
+            return True
+        finally:
+            self._held.difference_update(one.sequence for one in batch)
 
     def _take(self, subject: bytes, reply: bytes, _headers: bytes, payload: bytes) -> None:
         """Queue a message; its acknowledgement subject tells number and time.
@@ -133,8 +143,12 @@ class DurableConsumer:
         if len(words) < 9:  # noqa: PLR2004 - not from a stream
             return
         first = 2 if len(words) == 9 else 4  # noqa: PLR2004 - the older form
+        sequence = int(words[first + 3])
+        if sequence in self._held:
+            return  # the acknowledgement of the one that is held counts for it
+        self._held.add(sequence)
         at = datetime.fromtimestamp(int(words[first + 5]) // 1000 / 1_000_000, UTC)
-        self._queue.put_nowait(Delivery(subject.decode(), payload, int(words[first + 3]), at, reply.decode()))
+        self._queue.put_nowait(Delivery(subject.decode(), payload, sequence, at, reply.decode()))
 
     async def _acknowledge(self, batch: Sequence[Delivery]) -> None:
         for message in batch:

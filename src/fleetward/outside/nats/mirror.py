@@ -9,22 +9,20 @@ Rules, so that every bucket and every mirror ends with what the database says la
    slow, then finds another sequence than it had noted.
 Mirrors also hear each record as it is being written, before it is stored: one that has seen more of the
 registry than the one they hold is taken at once. Whatever was taken early gives way to what the bucket says.
+Why so: docs/decisions/0013-the-bucket-orders-admission-records.md.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import nats
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
 
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging.model import AdmissionRecord
-from fleetward.outside.nats.batch import Outgoing
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.kv import BucketMirror
 from fleetward.outside.nats.streams import (
@@ -32,7 +30,6 @@ from fleetward.outside.nats.streams import (
     follow_stream,
     kv_subject,
     read_stream,
-    sequence_of,
 )
 
 log = get_logger("nats")
@@ -43,8 +40,6 @@ _MAX_ATTEMPTS = 50
 _PAUSE_S = 0.005
 _CHECK_EVERY_S = 2.0
 _STREAM = f"KV_{ADMISSION_BUCKET}"
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_LAST_SEQUENCE = 10071
 
 Draw = Callable[[Sequence[str]], Awaitable[Sequence[AdmissionRecord]]]
 
@@ -62,19 +57,6 @@ class Mark:
     sequence: int
 
 
-class _AckError(msgspec.Struct, frozen=True):
-    err_code: int = 0
-    description: str = ""
-
-
-class _Ack(msgspec.Struct, frozen=True):
-    seq: int = 0
-    error: _AckError | None = None
-
-
-_decode_ack = msgspec.json.Decoder(_Ack).decode
-
-
 class AdmissionMirror(BucketMirror[AdmissionRecord]):
     """Finds a device's record, lets a caller wait for it to change, and writes it over no later one."""
 
@@ -86,7 +68,6 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
             kind=AdmissionRecord,
             is_older=lambda found, known: found.version <= known.version,
         )
-        self._sequences: dict[str, int] = {}
         self._unstored: set[str] = set()
         self._highest = 0
         self._reading = 0
@@ -176,7 +157,7 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
             self._take_early(record)
             writing.append((record, expected))
         for start in range(0, len(writing), _AT_ONCE):
-            lost = await self._publish(writing[start : start + _AT_ONCE])
+            lost = await self._put_over(writing[start : start + _AT_ONCE])
             for device in lost:
                 await self._read_again(device)
             again += lost
@@ -186,12 +167,11 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
         """Write what is known into a bucket that lost it; what somebody else has written there stays."""
         known = [(record, 0) for record in self.values()]
         for start in range(0, len(known), _AT_ONCE):
-            await self._publish(known[start : start + _AT_ONCE])
+            await self._put_over(known[start : start + _AT_ONCE])
 
     async def purge(self) -> None:
         """Empty the bucket and this mirror; mirrors of other processes hold theirs until they restart."""
         await super().purge()
-        self._sequences.clear()
         self._unstored.clear()
         self._reading += 1
 
@@ -212,35 +192,6 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
     def newest_version(self) -> int:
         return max((record.version for record in self.values()), default=0)
 
-    async def _publish(self, writing: list[tuple[AdmissionRecord, int]]) -> list[str]:
-        answers = await self._publisher.ask(
-            Outgoing(
-                kv_subject(self._bucket, record.device),
-                self._encode(record),
-                {_EXPECTED: str(expected)},
-            )
-            for record, expected in writing
-        )
-        lost: list[str] = []
-        for (record, _), answer in zip(writing, answers, strict=True):
-            ack = _decode_ack(answer) if answer else _Ack(error=_AckError(description="nobody there"))
-            if ack.error is None:
-                self._note_stored(record.device, record, ack.seq)
-            elif ack.error.err_code == _WRONG_LAST_SEQUENCE:
-                lost.append(record.device)
-            else:
-                raise nats.errors.Error(f"publish refused: {ack.error.description[:200]}")
-        return lost
-
-    async def _read_again(self, device: str) -> None:
-        """Ask the stream's leader what it holds of a device: we may not have heard of it yet."""
-        try:
-            found = await self._js.get_last_msg(_STREAM, kv_subject(self._bucket, device))
-        except NotFoundError:
-            self._sequences.pop(device, None)
-            return
-        self._note_stored(device, self._read(found.data or b""), found.seq or 0)
-
     def _take_early(self, record: AdmissionRecord) -> None:
         """Hold a record that is not stored yet: it may have to cut a device off while JetStream is away."""
         known = self.find(record.device)
@@ -257,19 +208,15 @@ class AdmissionMirror(BucketMirror[AdmissionRecord]):
         if known is None or not self._is_older(record, known):
             self._take_early(record)
 
-    async def _on_stored(self, message: Msg) -> None:
-        device = message.subject.rpartition(".")[2]
-        self._note_stored(device, self._read(message.data), sequence_of(message))
-
-    def _note_stored(self, device: str, record: AdmissionRecord | None, sequence: int) -> None:
+    def _note_stored(self, device: str, value: AdmissionRecord | None, sequence: int) -> None:
         """Hold what the bucket says of a device, unless more recent is known; None where it is unreadable."""
         self._highest = max(self._highest, sequence)
         if sequence <= self._sequences.get(device, 0):
             return
         self._sequences[device] = sequence
-        if record is not None:
+        if value is not None:
             self._unstored.discard(device)
-            self._hold(record)
+            self._hold(value)
 
     def _wake(self, record: AdmissionRecord, _known: AdmissionRecord | None) -> None:
         for changed in self._waiting.pop(record.device, []):

@@ -26,6 +26,7 @@ _ERROR_MARKS = ("[ERR]", "[FTL]", "nats-server: ")
 _READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
+_RESPAWN_PAUSE_S = 2.0
 _CALM_AFTER_S = 60.0
 _CHUNK_BYTES = 64 * 1024
 
@@ -159,6 +160,17 @@ class NatsServerChild:
             start_new_session=True,  # a Ctrl-C at our terminal is ours to pass on, in order
         )
 
+    async def _spawn_at_last(self, program: str) -> None:
+        """Start it as soon as the system lets us: the program may be being replaced, memory be short."""
+        while True:
+            try:
+                await self._spawn(program)
+            except OSError as error:
+                log.error("nats_server_not_started", error=str(error))  # noqa: TRY400 - nothing of ours failed
+                await asyncio.sleep(_RESPAWN_PAUSE_S)
+            else:
+                return
+
     async def _supervise(self, program: str) -> None:
         """Read the child's log until it ends; start it again, ever slower, unless it never became ready."""
         keeper = LogKeeper(self.settings.log_file, self._note)
@@ -175,7 +187,7 @@ class NatsServerChild:
                 self._on_restart(status)
                 pause_s = _FIRST_PAUSE_S if loop.time() - started_s > _CALM_AFTER_S else pause_s * 2
                 await asyncio.sleep(min(pause_s, _LONGEST_PAUSE_S))
-                await self._spawn(program)
+                await self._spawn_at_last(program)
         finally:
             keeper.close()
 

@@ -2,8 +2,13 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from fleetward.base.logging import get_logger
+
+log = get_logger("nats")
 
 MAX_LINE_CHARS = 4096
 _MAX_FILE_BYTES = 10 * 1024 * 1024
@@ -83,29 +88,41 @@ def _reason_of(text: str) -> str:
 
 
 class LogKeeper:
-    """Appends lines to a file and tells of each. At 10 MiB it starts a new file and keeps the one before."""
+    """Appends lines to a file and tells of each. At 10 MiB it starts a new file and keeps the one before.
+
+    What cannot be written is lost, which is said once: whoever stopped reading would stop the server.
+    """
 
     def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:
         self._path = path
         self._on_line = on_line
         self._file = path.open("ab", buffering=0)
         self._size = self._file.tell()
+        self._is_losing = False
 
     def keep(self, line: bytes) -> None:
         """Keep one line, without its end. Of the server's debug lines only failed handshakes are kept."""
         if _DEBUG in line[:_MAX_PREFIX_BYTES] and _HANDSHAKE.encode() not in line:
             return
         content = line[:MAX_LINE_CHARS] + b"\n"
-        self._size += self._file.write(content) or 0
-        if self._size > _MAX_FILE_BYTES:
-            self._rotate()
+        try:
+            self._write(content)
+        except OSError as error:
+            if not self._is_losing:
+                log.error("nats_log_lost", file=str(self._path), error=str(error))  # noqa: TRY400 - no fault of ours
+            self._is_losing = True
+        else:
+            self._is_losing = False
         self._on_line(content.decode(errors="replace").rstrip("\n"))
 
     def close(self) -> None:
         self._file.close()
 
-    def _rotate(self) -> None:
-        self._file.close()
-        self._path.replace(self._path.with_suffix(".1.log"))
-        self._file = self._path.open("ab", buffering=0)
-        self._size = 0
+    def _write(self, content: bytes) -> None:
+        if self._size > _MAX_FILE_BYTES:
+            with suppress(FileNotFoundError):  # a new file could not be opened the last time
+                self._path.replace(self._path.with_suffix(".1.log"))
+            full, self._file = self._file, self._path.open("ab", buffering=0)
+            self._size = 0
+            full.close()
+        self._size += self._file.write(content) or 0

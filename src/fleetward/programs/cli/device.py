@@ -22,7 +22,6 @@ _LIST_COLUMNS = {
     "firmware_version": "Firmware",
     "state_reason": "Why",
 }
-_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _PAGE = 1000
 
 
@@ -80,11 +79,13 @@ def claim(ctx: click.Context, device_id: str, lifetime: str, as_json: bool) -> N
 @click.pass_context
 def import_manifest(ctx: click.Context, manifest: Path, trust_factory: Path | None, as_json: bool) -> None:
     """Register the devices of a signed shipment MANIFEST."""
+    from fleetward.wire.shipment import MAX_MANIFEST_BYTES  # noqa: PLC0415 - loads cryptography
+
     api = connect(ctx)
     if trust_factory is not None:
         api.post("/factories", {"name": trust_factory.stem, "public_key": trust_factory.read_text()})
-    if manifest.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise ConfigError(f"{manifest}: expected at most {_MAX_MANIFEST_BYTES} bytes, found more")
+    if manifest.stat().st_size > MAX_MANIFEST_BYTES:
+        raise ConfigError(f"{manifest}: expected at most {MAX_MANIFEST_BYTES} bytes, found more")
     report = api.send("/devices/import", manifest.read_bytes(), content_type="application/octet-stream")
     if as_json:
         print_json(report)

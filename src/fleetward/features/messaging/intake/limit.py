@@ -18,6 +18,9 @@ MESSAGES, BYTES, TOLD = "messages", "bytes", "told"
 MAX_DEVICES = 50_000
 # A batch comes again in halves when one of its messages is bad; what it cost is not counted twice.
 _MAX_REMEMBERED = 20_000
+# Threads disagree by less on what time it is. A clock set back by more is believed: else nothing would come
+# back to anybody until it has caught up.
+_DISAGREEMENT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class _Bucket:
 
     def take(self, budget: Budget, cost: float, now_s: float) -> bool:
         self.left = min(budget.burst, self.left + max(0.0, now_s - self.at_s) * budget.per_s)
-        self.at_s = max(self.at_s, now_s)
+        if now_s > self.at_s or now_s < self.at_s - _DISAGREEMENT_S:
+            self.at_s = now_s
         if self.left < cost:
             return False
         self.left -= cost

@@ -55,7 +55,7 @@ class Hold:
     """Why a room above lets a device have no session, until it lifts the hold.
 
     Attributes:
-        name: whose and what for, e.g. `segmentation.quarantine`; messaging knows none of them.
+        name: whose and what for, e.g. `segmentation-quarantine`; messaging knows none of them.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Issue a device's certificate; none leaves unrecorded, unaudited and untold."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -66,7 +66,7 @@ def issue_device_certificate(
         device_id=device_id,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        issued_at=tx.now,
+        issued_at=_next_in_line(tx, device_id),
         revoked_at=None,
         revocation_reason=None,
     )
@@ -82,3 +82,12 @@ def issue_device_certificate(
         tx, device_id, surplus, "never used, and later ones were issued", RevocationReason.SUPERSEDED
     )
     return issued
+
+
+def _next_in_line(tx: Tx, device_id: str) -> datetime:
+    """Return now, or the first moment after the device's last issue: the clock may have been set back.
+
+    What supersedes what is told by this time alone.
+    """
+    last = store.find_last_issued(tx, device_id)
+    return tx.now if last is None else max(tx.now, last + timedelta(microseconds=1))
