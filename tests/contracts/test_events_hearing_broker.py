@@ -11,6 +11,7 @@ from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError
 from fleetward.base.events import Event, emit
 from fleetward.base.feature import Hears
+from fleetward.outside.nats.dead_letters import TOLD_AS
 from fleetward.outside.nats.streams import DEAD_LETTERS
 from support.broker import Rig, wait_for
 
@@ -106,3 +107,39 @@ def test_what_is_told_while_nobody_hears_is_heard_later(rig: Rig, handlers: Hand
     wait_for(lambda: handlers.heard[("answering", "meanwhile")])
     assert handlers.heard[("listening", "before")] == 1
     assert handlers.heard[("answering", "before")] == 1
+
+
+def fail(_tx: Tx, _event: Event) -> None:
+    raise ConflictError("test: expected another, found this one")
+
+
+def test_who_cannot_handle_dead_letters_is_not_fed_by_its_own(tmp_path: Path) -> None:
+    mourned: list[str] = []
+
+    def mourn(tx: Tx, event: Event) -> None:
+        mourned.append(event.details["consumer"])
+        fail(tx, event)
+
+    hears = (
+        Hears("first", frozenset({HAPPENED}), fail, max_deliveries=1),
+        Hears("second", frozenset({ANSWERED}), fail, max_deliveries=1),
+        Hears("mourning", frozenset({TOLD_AS}), mourn, max_deliveries=1),
+    )
+    rig = Rig(tmp_path, hears=hears)
+    rig.start()
+    try:
+        tell(rig, "bad")
+        wait_for(lambda: mourned == ["hears-first"])
+        with rig.db.write("operator:test") as tx:
+            emit(tx, ANSWERED, "bad too")
+        # It is done with the first when it comes to the next, and has told whatever it tells.
+        wait_for(lambda: mourned[-1] == "hears-second")
+        wait_for(lambda: dead_letters(rig) == 4)
+        rig.loop.loop.call_soon_threadsafe(
+            rig.messaging.shared.refusals.note_dead_letter, "last", None, "x", "x"
+        )
+        wait_for(lambda: mourned[-1] == "last")
+        told = [one.details["consumer"] for one in rig.events(TOLD_AS)]
+    finally:
+        rig.close()
+    assert told == ["hears-first", "hears-second", "last"] == mourned

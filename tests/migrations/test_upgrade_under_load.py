@@ -17,7 +17,9 @@ from alembic import command
 import fleetward.migrations
 from fleetward.base.db import Database
 from fleetward.base.errors import UnavailableError
+from fleetward.migrations import beside
 from fleetward.migrations.runner import alembic_config, migrate
+from support.broker import wait_for
 from support.clock import ManualClock
 
 # What the release before (commit 7b9f55b) left: its whole data folder, and the newest step it knew.
@@ -163,6 +165,99 @@ def test_a_step_that_waits_for_a_lock_gives_up_and_changes_nothing(old: Database
             migrate(old, lock_timeout_s=0.05, tries=2)
         holder.rollback()
     assert migrate(old)[0] == OLD_STEP
+
+
+# -- indexes built beside the steps
+
+INDEX = "ix_events_device_id"
+MANY_EVENTS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) "
+    "INSERT INTO events (at, kind, device, severity, message, details, actor) "
+    "SELECT i, 'test.happened', 'cam-' || (i % 200), 'info', 'm', '{}', 'system:test' FROM n"
+)
+
+
+def is_valid(db: Database) -> bool | None:
+    """Return whether the index counts; None where there is none."""
+    query = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+    with db.read() as tx:
+        return tx.conn.execute(query, {"name": INDEX}).scalar()
+
+
+def holding_events(db: Database) -> sa.Connection:
+    """Return a connection whose open transaction has written an event, as a slow writer's."""
+    holder = db.engine.connect()
+    tell = (
+        "INSERT INTO events (at, kind, severity, message, details, actor) "
+        "VALUES (1, 'k', 'info', '', '{}', '')"
+    )
+    holder.execute(sa.text(tell))
+    return holder
+
+
+def test_writers_go_on_while_an_index_waits_to_be_built(old: Database, old_rows: Rows) -> None:
+    write_as_before(old, old_rows)
+    writer, holder = OldWriter(old), holding_events(old)
+    upgrading = threading.Thread(target=migrate, args=(old,))
+    writer.start()
+    upgrading.start()
+    try:
+        wait_for(lambda: is_valid(old) is not None)  # begun, and waiting for the slow writer
+        for _ in range(20):
+            writer.wait_for_another()
+        is_waiting = is_valid(old) is False
+    finally:
+        holder.close()
+        upgrading.join()
+        writer.is_done.set()
+        writer.join()
+    assert is_waiting
+    assert is_valid(old) is True
+    assert writer.failed == []
+
+
+def test_a_build_that_waits_too_long_does_not_stop_the_start_and_is_begun_anew_by_the_next(
+    old: Database,
+) -> None:
+    holder = holding_events(old)
+    assert migrate(old, build_wait_s=0.05)[1] == STEPS[-1].name[:4]
+    assert is_valid(old) is False
+    holder.rollback()
+    holder.close()
+    migrate(old)
+    assert is_valid(old) is True
+
+
+def test_of_several_processes_one_builds_and_the_others_do_not_wait(old: Database) -> None:
+    migrate(old)
+    with old.outside_transactions() as conn:
+        conn.execute(sa.text(f"DROP INDEX {INDEX}"))
+        conn.execute(sa.select(sa.func.pg_advisory_lock(beside._LOCK)))
+        migrate(old)
+        assert is_valid(old) is None
+        conn.execute(sa.select(sa.func.pg_advisory_unlock(beside._LOCK)))
+    migrate(old)
+    assert is_valid(old) is True
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_page_of_a_device_reads_along_the_index(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
+) -> None:
+    is_sqlite = kind == "sqlite"
+    url = f"sqlite:///{tmp_path / 'i.sqlite3'}" if is_sqlite else request.getfixturevalue("postgres_url")
+    db = Database(url, clock)
+    migrate(db)
+    with db.write("t") as tx:
+        tx.conn.execute(sa.text(MANY_EVENTS))
+    page = "SELECT * FROM events WHERE device = 'cam-7' AND id > 100 ORDER BY id LIMIT 10"
+    with db.write("t") as tx:
+        tx.conn.execute(sa.text("ANALYZE events"))
+        plan = tx.conn.execute(sa.text(f"EXPLAIN {'QUERY PLAN ' if is_sqlite else ''}{page}")).all()
+    db.close()
+    assert INDEX in str(plan) or (is_sqlite and "ix_events_device" in str(plan)), plan
+    assert "TEMP B-TREE" not in str(plan), plan
+    assert "Sort" not in str(plan), plan
 
 
 # -- what a step may not do, read from its text; docs: fleetward/migrations/__init__.py

@@ -124,6 +124,16 @@ def test_who_fails_too_often_waits_until_enough_failures_are_over(steps: list[tu
         assert len(limit) <= MAX
 
 
+def test_who_failed_last_is_the_last_to_be_forgotten() -> None:
+    limit = FailureLimit("test", failures=2, max_keys=2)
+    for at, who in enumerate(("a", "b", "a", "c")):
+        limit.record((who,), float(at))
+    with pytest.raises(RateLimitedError):
+        limit.check(("a",), 4.0)
+    limit.record(("b",), 4.0)
+    limit.check(("b",), 4.0)
+
+
 def test_failures_are_counted_per_key_and_forgotten_with_time() -> None:
     limit = FailureLimit("test", failures=2, window_s=10)
     for now_s in (0.0, 1.0):

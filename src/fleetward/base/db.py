@@ -172,6 +172,12 @@ class Database:
         for listener in self._listeners if is_told else ():
             listener()
 
+    @contextmanager
+    def outside_transactions(self) -> Iterator[sa.Connection]:
+        """Open a connection on which each statement stands for itself."""
+        with _telling_errors(), self.engine.connect() as conn:
+            yield conn.execution_options(isolation_level="AUTOCOMMIT")
+
     def write_together(self, actor: str, work: Callable[[Tx], T]) -> T:
         """Return what `work` returned, run in a transaction as by `write`, which may share its commit.
 

@@ -43,6 +43,7 @@ events_table = sa.Table(
         sqlite_where=sa.text("published_at IS NULL"),
         postgresql_where=sa.text("published_at IS NULL"),
     ),
+    sa.Index("ix_events_device_id", "device", "id"),
     sa.Index("ix_events_alerts", "at", sqlite_where=_ALERTING, postgresql_where=_ALERTING),
 )
 _INSERT = events_table.insert()

@@ -7,7 +7,7 @@ been replaced. So a step:
 - drops, renames and narrows nothing that the release before uses: that is for the release after;
 - holds a lock on a table that is there for a moment only: it fills no rows, builds no index and checks no
   constraint on one. Rows are filled by the code that reads them, or in pages, a transaction each; an index is
-  built beside the steps, `CONCURRENTLY`;
+  named in `BESIDE` and built beside the steps, `CONCURRENTLY`: see `beside`;
 - waits for no lock for long, since whoever comes after waits behind it: `runner` gives up and tries again;
 - may run twice.
 

@@ -14,6 +14,7 @@ from alembic.util.exc import CommandError
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import NewerDataError, UnavailableError
 from fleetward.base.logging import get_logger
+from fleetward.migrations.beside import build_among, build_beside, list_beside
 
 log = get_logger("migrations")
 
@@ -22,16 +23,23 @@ _LOCK = 0x666C656574  # "fleet"; any number that is ours alone in the database
 _LOCK_TIMEOUT_S = 2.0
 _TRIES = 30
 _PAUSE_S = 1.0
+_BUILD_WAIT_S = 60.0
 
 
 def migrate(
-    db: Database, *, lock_timeout_s: float = _LOCK_TIMEOUT_S, tries: int = _TRIES
+    db: Database,
+    *,
+    lock_timeout_s: float = _LOCK_TIMEOUT_S,
+    tries: int = _TRIES,
+    build_wait_s: float = _BUILD_WAIT_S,
 ) -> tuple[str | None, str]:
     """Run the missing steps and return the schema versions before and after.
 
     One transaction: a start that is cut off leaves nothing, and of several at once the others wait. On
     PostgreSQL a step that waits for a table's lock makes everybody wait who comes after it; so it gives up
-    after `lock_timeout_s` and all of it is tried again, `tries` times in all.
+    after `lock_timeout_s` and all of it is tried again, `tries` times in all. Indexes on tables in use are
+    built afterwards, see `beside`; one that long transactions hold up for over `build_wait_s` is left to the
+    next start.
 
     Raises:
         NewerDataError: a later release wrote this database; nothing was changed.
@@ -39,7 +47,7 @@ def migrate(
     """
     for number in range(1, tries + 1):
         try:
-            return _migrate_once(db, lock_timeout_s)
+            found = _migrate_once(db, lock_timeout_s)
         except UnavailableError as error:
             if not _is_about_lock(error):
                 raise
@@ -51,6 +59,11 @@ def migrate(
                 ) from error
             log.warning("migration_waits", tries=number)
             time.sleep(_PAUSE_S)
+        else:
+            if not db.is_sqlite:
+                wanted = list_beside(ScriptDirectory.from_config(alembic_config()))
+                build_beside(db, wanted, lock_timeout_s=build_wait_s)
+            return found
     raise AssertionError("unreachable: the last try returns or raises")
 
 
@@ -83,6 +96,8 @@ def _migrate_once(db: Database, lock_timeout_s: float) -> tuple[str | None, str]
         if before != newest:
             config.attributes["connection"] = tx.conn
             command.upgrade(config, "head")
+        if db.is_sqlite:
+            build_among(tx, list_beside(script))
     return before, newest
 
 

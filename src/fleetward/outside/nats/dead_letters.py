@@ -23,6 +23,7 @@ from fleetward.wire.mqtt_topics import ROOT
 log = get_logger("dead-letters")
 
 SUBJECT_PREFIX = "deadletters."
+TOLD_AS = "deadletter.added"
 _MAX_REASON_CHARS = 400
 _MAX_SUBJECT_CHARS = 512
 _NOBODY = "-"
@@ -74,8 +75,12 @@ class DeadLetterBox:
         payload: bytes,
         error: Exception,
         failures: int,
+        is_told: bool = True,
     ) -> None:
         """Keep a message with why it failed; again with the same number and time, once.
+
+        Args:
+            is_told: False where telling of it would bring about the next one.
 
         Raises:
             nats.errors.Error: it is not kept.
@@ -96,7 +101,8 @@ class DeadLetterBox:
         await self._js.publish(
             f"{SUBJECT_PREFIX}{consumer}.{device or _NOBODY}", msgspec.json.encode(letter), headers=headers
         )
-        self._on_dead(consumer, device, letter.subject, letter.reason)
+        if is_told:
+            self._on_dead(consumer, device, letter.subject, letter.reason)
 
     async def serve_replays(self, consumer: str, replay: Replay) -> None:
         """Answer requests to play a dead letter of `consumer` again, from now on."""

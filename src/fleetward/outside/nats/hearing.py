@@ -20,7 +20,7 @@ from fleetward.base.events import Event
 from fleetward.base.feature import Hears
 from fleetward.base.logging import get_logger
 from fleetward.features.events.service import hear, parse_event
-from fleetward.outside.nats.dead_letters import DeadLetterBox
+from fleetward.outside.nats.dead_letters import TOLD_AS, DeadLetterBox
 from fleetward.outside.nats.outbox import SUBJECT_PREFIX
 from fleetward.outside.nats.streams import EVENTS
 
@@ -129,6 +129,7 @@ class Hearing:
             payload=message.data,
             error=error,
             failures=deliveries,
+            is_told=event.kind != TOLD_AS,  # or who cannot handle that one would be fed by its own failures
         )
         await message.term()
 
