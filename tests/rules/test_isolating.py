@@ -47,6 +47,10 @@ class Desk:
     async def on_bad(self, one: int, error: Exception, failures: int) -> None:
         self.aside.append((one, type(error).__name__, failures))
 
+    @property
+    def left(self) -> list[int]:
+        return self._isolating.left
+
     def run(self, batch: Sequence[int]) -> None:
         asyncio.run(self._isolating.run(list(batch)))
 
@@ -100,6 +104,30 @@ def test_when_nothing_at_all_succeeds_the_messages_are_kept() -> None:
         desk.run(range(count))
     assert is_outage(found.value)
     assert [one for one, _, _ in desk.aside] == list(range(MAX_IN_A_ROW))
+
+
+def test_however_many_are_bad_each_return_sets_one_aside_and_what_follows_is_handled() -> None:
+    """One device that finds a poison must not stand in the way of all others for ever."""
+    count, returns = MAX_IN_A_ROW + 5, 0
+    desk = Desk({one: TypeError("x") for one in range(count)})
+    left: Sequence[int] = range(count + 10)
+    while left:
+        try:
+            desk.run(left)
+        except StandstillError:
+            returns += 1
+        left = desk.left
+    assert [one for one, _, _ in desk.aside] == list(range(count))
+    assert desk.handled == list(range(count, count + 10))
+    assert returns == 5
+
+
+@pytest.mark.parametrize("outage", _OUTAGES)
+def test_what_an_outage_leaves_is_known(outage: Exception) -> None:
+    desk = Desk({0: TypeError("x"), 6: outage})
+    with pytest.raises(type(outage)):
+        desk.run(range(8))
+    assert desk.left == [4, 5, 6, 7]
 
 
 def test_bad_messages_go_aside_without_end_while_others_succeed() -> None:

@@ -6,6 +6,7 @@ import pytest
 from fleetward.features.devices.model import DeviceState
 from fleetward.features.messaging.model.gates import (
     GATES,
+    MAY_CHANGE_SOON,
     AdmissionRecord,
     Gate,
     Grant,
@@ -185,6 +186,18 @@ def test_of_several_closed_gates_the_first_is_said() -> None:
         RefusalCode.HELD,
         None,
     ]
+
+
+def test_what_no_event_on_its_way_can_mend_is_refused_at_once() -> None:
+    """A refusal of any other kind is looked at again when the record changes, a hold that is lifted too."""
+    assert set(RefusalCode) - MAY_CHANGE_SOON == {
+        RefusalCode.NOT_A_DEVICE,
+        RefusalCode.CERTIFICATE_UNTRUSTED,
+        RefusalCode.CERTIFICATE_NOT_YET_VALID,
+        RefusalCode.CERTIFICATE_EXPIRED,
+        RefusalCode.CERTIFICATE_REVOKED,
+        RefusalCode.CLIENT_ID_MISMATCH,
+    }
 
 
 def test_a_closed_gate_does_not_say_when_it_will_close() -> None:

@@ -101,7 +101,12 @@ class Ingest:
             batch = [await self._unpromised.get()]
             while len(batch) < _BATCH and not self._unpromised.empty():
                 batch.append(self._unpromised.get_nowait())
-            await retry(lambda found=batch: self._isolating.run(found), what="ingest")  # type: ignore[misc]
+            self._isolating.left = batch
+            await retry(self._take_in_left, what="ingest")
+
+    async def _take_in_left(self) -> None:
+        """Take in what of the batch is left: nobody sends it again."""
+        await self._isolating.run(self._isolating.left)
 
     async def _take_in(self, messages: list[DeviceMessage]) -> None:
         if not messages:

@@ -135,11 +135,10 @@ class Worker:
         """
         shared = self._shared
         loop = asyncio.get_running_loop()
+        newest = shared.admission.newest_version()  # first: other workers go on writing what is newer
         version = await loop.run_in_executor(shared.threads, handlers.registry_version, shared.db)
-        if shared.admission.newest_version() > version:
-            log.warning(
-                "admission_of_another_database", bucket=shared.admission.newest_version(), database=version
-            )
+        if newest > version:
+            log.warning("admission_of_another_database", bucket=newest, database=version)
             await shared.admission.purge()
         if not len(shared.admission):
             await self.rebuild()
