@@ -16,6 +16,7 @@ export type Counts = Schemas["CountsView"];
 export type Device = Schemas["DeviceView"];
 export type DeviceCommand = Schemas["CommandView"];
 export type Firmware = Schemas["FirmwareView"];
+export type Gate = Schemas["GateView"];
 export type Me = Schemas["MeView"];
 export type Model = Schemas["ModelView"];
 export type Operator = Schemas["OperatorView"];

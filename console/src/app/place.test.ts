@@ -69,7 +69,7 @@ describe("a place that a later room brings", () => {
     expect(await draw("/devices/cam-1", knows)).toContain("part=segments");
   });
   it("says what events make stale", () => {
-    const about = (device: string | null) => staleKeys(WITH_SEGMENTS, { kind: "segment.changed", device });
+    const about = (device: string | null) => staleKeys(WITH_SEGMENTS, { kind: "segment.changed", severity: "info", device });
     expect(about(null)).toEqual([{ key: ["segments"], afterMs: 0 }, { key: ["segments"], afterMs: 500 }]);
     expect(about("cam-1")).toEqual([
       { key: ["device", "cam-1"], afterMs: 0 },

@@ -49,6 +49,8 @@ type Key = readonly string[];
 export interface StaleRule {
   /** Prefixes of the kinds of events that change an answer; `""` begins every kind. */
   on: readonly string[];
+  /** Only events as grave as one of these; all where it is not said. */
+  severities?: readonly FleetEvent["severity"][];
   /** What the keys of the queries begin with; `$device` stands for the device that an event is about. */
   keys: readonly Key[];
   /** Ask once more after so long: what an event tells of may be known elsewhere a moment later. */
@@ -113,14 +115,18 @@ export interface Stale {
 }
 
 /** Return the keys of the queries whose answers an event may have changed, and when to ask again. */
-export function staleKeys(places: readonly Place[], event: Pick<FleetEvent, "kind" | "device">): Stale[] {
-  const rules = places.flatMap((one) => one.stale ?? []).filter((rule) => rule.on.some((kind) => event.kind.startsWith(kind)));
+export function staleKeys(places: readonly Place[], event: Pick<FleetEvent, "kind" | "severity" | "device">): Stale[] {
+  const rules = places.flatMap((one) => one.stale ?? []).filter((rule) => hears(rule, event));
   return rules.flatMap(({ keys, againAfterMs }) =>
     keys
       .map((key) => fill(key, event.device))
       .filter((key) => key !== null)
       .flatMap((key) => [{ key, afterMs: 0 }, ...(againAfterMs === undefined ? [] : [{ key, afterMs: againAfterMs }])]),
   );
+}
+
+function hears({ on, severities }: StaleRule, event: Pick<FleetEvent, "kind" | "severity">): boolean {
+  return on.some((kind) => event.kind.startsWith(kind)) && (severities?.includes(event.severity) ?? true);
 }
 
 function fill(key: Key, device: string | null): Key | null {

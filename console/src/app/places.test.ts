@@ -2,6 +2,7 @@ import { QueryClient } from "@tanstack/react-query";
 import { createMemoryHistory, linkOptions } from "@tanstack/react-router";
 import { describe, expect, it } from "vitest";
 
+import type { FleetEvent } from "../api/live";
 import { somebody } from "../testing/people";
 import { type Place, railOf, refuse, staleKeys, tabsOf } from "./place";
 import { PLACES } from "./places";
@@ -61,8 +62,8 @@ describe("whoever opens a page", () => {
 });
 
 describe("what an event makes stale", () => {
-  const keys = (kind: string, device: string | null = null) =>
-    new Set(staleKeys(PLACES, { kind, device }).map((one) => one.key.join(" ")));
+  const keys = (kind: string, device: string | null = null, severity: FleetEvent["severity"] = "notice") =>
+    new Set(staleKeys(PLACES, { kind, severity, device }).map((one) => one.key.join(" ")));
   it.each([
     ["access.changed", ["today"]],
     ["attestation.failed", ["today", "devices"]],
@@ -81,9 +82,16 @@ describe("what an event makes stale", () => {
     expect(keys(kind)).toEqual(new Set(expected));
     expect(keys(kind, "cam-1")).toEqual(new Set([...expected, "device cam-1"]));
   });
+  it.each(["warning", "critical"] as const)("is what waits for a decision, when it is a %s", (severity) => {
+    expect(keys("update.failed", null, severity)).toEqual(new Set(["today"]));
+    expect(keys("update.failed", "cam-1", severity)).toEqual(new Set(["today", "device cam-1"]));
+  });
+  it.each(["notice", "info"] as const)("is nothing to decide, when it is but a %s", (severity) => {
+    expect(keys("update.failed", null, severity)).toEqual(new Set());
+  });
   it("is asked again once the broker's own book knows who is connected", () => {
-    const found = staleKeys(PLACES, { kind: "session.closed", device: "cam-1" });
+    const found = staleKeys(PLACES, { kind: "session.closed", severity: "info", device: "cam-1" });
     expect(found).toContainEqual({ key: ["device", "cam-1"], afterMs: 1500 });
-    expect(staleKeys(PLACES, { kind: "device.revoked", device: "cam-1" }).every((one) => one.afterMs === 0)).toBe(true);
+    expect(staleKeys(PLACES, { kind: "device.revoked", severity: "notice", device: "cam-1" }).every((one) => one.afterMs === 0)).toBe(true);
   });
 });

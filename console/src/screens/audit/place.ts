@@ -13,6 +13,7 @@ export const audit = place({
       getParentRoute: () => shell,
       path: "/audit",
       validateSearch: texts("actor", "device", "action", "since", "until"),
+      staticData: { command: "fleetward audit search" },
       component: lazyRouteComponent(() => import("./Audit")),
     }),
   ],

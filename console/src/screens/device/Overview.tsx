@@ -1,15 +1,12 @@
 import { useQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 
-import type { Device, Why } from "../../api/types";
-import { Ago, useNow } from "../../design/Ago";
+import type { Device, Gate, Why } from "../../api/types";
+import { Ago } from "../../design/Ago";
 import { Mark, State } from "../../design/marks";
 import { Await, Command, Facts, Sheet } from "../../design/parts";
 import { useCan } from "../../session/me";
-import { certificatesQuery } from "../certificates/queries";
-import { modelsQuery } from "../settings/queries";
-import { appraisalsQuery, presenceQuery, whyQuery } from "./queries";
-import { judgePosture } from "./posture";
+import { appraisalsQuery, presenceQuery, sessionQuery, whyQuery } from "./queries";
 
 export default function Overview({ device }: { device: Device }): ReactNode {
   return (
@@ -26,37 +23,46 @@ export default function Overview({ device }: { device: Device }): ReactNode {
   );
 }
 
-/** The gates a session stands behind, in the order the broker asks them. */
+/** The gates a session stands behind, in the order the broker asks them, as the platform found them. */
 function Posture({ device }: { device: Device }) {
-  const now = useNow();
-  const certificates = useQuery(certificatesQuery(device.id));
-  const appraisals = useQuery(appraisalsQuery(device.id));
-  const models = useQuery(modelsQuery);
-  const isAttested = models.data?.find((one) => one.id === device.model)?.attestation !== "none";
-  if (certificates.data === undefined || appraisals.data === undefined) return null;
-  const gates = judgePosture(device, certificates.data, appraisals.data, isAttested, now);
-  const isOpen = gates.every((gate) => gate.isOpen);
+  const session = useQuery(sessionQuery(device.id));
   return (
     <section aria-label="Posture">
-      <ol className="gates">
-        {gates.map((gate) => (
-          <li key={gate.name} className={gate.isOpen ? "is-open" : "is-shut"}>
-            <State tone={gate.isOpen ? "good" : "bad"} shape={gate.isOpen ? "check" : "cross"}>
-              {gate.name}
-              <span className="visually-hidden">{gate.isOpen ? ": yes" : ": no"}</span>
-            </State>
-            <p>{gate.finding}</p>
-            {gate.fix !== null && <p className="fix">{gate.fix}</p>}
-          </li>
-        ))}
-        <li className={isOpen ? "is-open is-session" : "is-shut is-session"}>
-          <State tone={isOpen ? "good" : "bad"} shape={isOpen ? "disc" : "square"}>
-            {isOpen ? "May hold a session" : "No session"}
-          </State>
-          <SessionFact id={device.id} />
-        </li>
-      </ol>
+      <Await query={session} what="its gates" permission="device.read">
+        {({ gates, may_connect }) => (
+          <ol className="gates">
+            {gates.map((gate) => (
+              <GateItem key={gate.gate} gate={gate} />
+            ))}
+            <li className={may_connect ? "is-open is-session" : "is-shut is-session"}>
+              <State tone={may_connect ? "good" : "bad"} shape={may_connect ? "disc" : "square"}>
+                {may_connect ? "May hold a session" : "No session"}
+              </State>
+              <SessionFact id={device.id} />
+            </li>
+          </ol>
+        )}
+      </Await>
     </section>
+  );
+}
+
+function GateItem({ gate }: { gate: Gate }) {
+  return (
+    <li className={gate.is_open ? "is-open" : "is-shut"}>
+      <State tone={gate.is_open ? "good" : "bad"} shape={gate.is_open ? "check" : "cross"}>
+        {gate.title}
+        <span className="visually-hidden">{gate.is_open ? ": yes" : ": no"}</span>
+      </State>
+      <p>{gate.finding}</p>
+      {gate.closes_at !== null && (
+        <p className="soft small">
+          Ends <Ago at={gate.closes_at} />.
+        </p>
+      )}
+      {gate.fix !== null && <p className="fix">{gate.fix}</p>}
+      {gate.command !== null && <Command label={`command for ${gate.title}`}>{gate.command}</Command>}
+    </li>
   );
 }
 

@@ -1,6 +1,7 @@
 import { queryOptions } from "@tanstack/react-query";
 
 import { get } from "../../api/client";
+import { untilNext } from "./closing";
 
 export const deviceQuery = (id: string) =>
   queryOptions({
@@ -24,4 +25,12 @@ export const appraisalsQuery = (id: string) =>
   queryOptions({
     queryKey: ["device", id, "appraisals"],
     queryFn: () => get("/devices/{device_id}/appraisals", { params: { path: { device_id: id } } }),
+  });
+
+/** Whether it may hold a session, gate by gate; asked again when the first open gate closes by itself. */
+export const sessionQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["device", id, "session"],
+    queryFn: () => get("/devices/{device_id}/session", { params: { path: { device_id: id } } }),
+    refetchInterval: (query) => untilNext(query.state.data?.closes_at ?? null, Date.now()),
   });

@@ -13,6 +13,7 @@ export const devices = place({
       getParentRoute: () => shell,
       path: "/devices",
       validateSearch: texts("search", "model", "group", "state", "firmware", "sort"),
+      staticData: { command: "fleetward device list" },
       component: lazyRouteComponent(() => import("./Devices")),
     }),
   ],

@@ -14,7 +14,7 @@ export const operators = place({
       path: "/operators",
       validateSearch: texts("part"),
       // Everybody has tokens of their own here, and who may not see people may see reviews.
-      staticData: { permission: null },
+      staticData: { command: "fleetward operator list", permission: null },
       component: lazyRouteComponent(() => import("./Operators")),
     }),
     createRoute({

@@ -31,5 +31,7 @@ export const today = place({
       ],
       keys: [["today"]],
     },
+    // An alert waits for a decision, whatever it is about.
+    { on: [""], severities: ["warning", "critical"], keys: [["today"]] },
   ],
 });
