@@ -24,7 +24,7 @@ ALLOWED: dict[str, str] = {
     "features/updates/model.py: SbomComponent": "named in quotes by a type that msgspec resolves",
     "features/updates/repository/ceremony.py: sign_next_root": "the ceremony with the offline key, by hand",
     "migrations/runner.py: schema_version": "tells the migrations' tests where a database stands",
-    "outside/nats/dead_letters.py: parse_letter": "reads back what is kept, for whoever looks into it",
+    "base/events.py: list_events": "what tests of every feature read back; the feed reads by its own pages",
     "outside/dtls/server.py: datagram_received": "asyncio calls it",
     "outside/keys/signing.py: private_numbers": "cryptography's interface of a private key",
     "programs/agent/log.py: debug": "the level that agent.toml names",

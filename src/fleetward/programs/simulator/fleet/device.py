@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from fleetward.base.clock import render_time
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.messaging import device as messaging
@@ -317,8 +315,3 @@ class FleetDevice:
         if self._is_live:
             due += [self._dropping_at, max(self._spoke_at, self._heard_at) + _PING_AFTER_S]
         self.next_at = min(due)
-
-
-def decode_report(payload: bytes) -> Any:
-    """Return the value inside an envelope, for whoever reads what a device has sent."""
-    return msgspec.json.decode(payload)["value"]

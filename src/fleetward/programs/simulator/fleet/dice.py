@@ -24,10 +24,6 @@ class Dice:
     def between(self, low: float, high: float) -> float:
         return low + (high - low) * self.roll()
 
-    def one_of(self, count: int) -> int:
-        """Return a number from 0 to `count - 1`."""
-        return int(self.roll() * count)
-
 
 def _mix(value: int) -> int:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
