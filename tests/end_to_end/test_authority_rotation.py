@@ -80,6 +80,35 @@ def test_a_certificate_of_the_old_authority_still_opens_a_session(
     assert publish(platform, veteran) == 0
 
 
+def test_ocsp_still_answers_for_certificates_of_the_old_authority(
+    platform: Platform, veteran: Victim, tmp_path: Path
+) -> None:
+    assert ": good" in ask_ocsp(platform, veteran, tmp_path)
+
+
+def ask_ocsp(platform: Platform, veteran: Victim, tmp_path: Path) -> str:
+    """Return what openssl reads in our answer about a device's certificate."""
+    issuer = next((platform.data / "ca").glob("device-ca-*.crt"))
+    asked = subprocess.run(
+        ["openssl", "ocsp", "-issuer", issuer, "-cert", veteran.chain_file, "-reqout", tmp_path / "request",
+         "-no_nonce"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert asked.returncode == 0, asked.stderr
+    context = ssl.create_default_context(cafile=str(platform.ca_file))
+    with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
+        answer = pool.request(
+            "POST", f"{platform.ready['devices']}/pki/ocsp", body=(tmp_path / "request").read_bytes()
+        )
+    (tmp_path / "answer").write_bytes(answer.data)
+    read = subprocess.run(
+        ["openssl", "ocsp", "-respin", tmp_path / "answer", "-issuer", issuer, "-cert", veteran.chain_file,
+         "-CAfile", platform.ca_file, "-verify_other", issuer, "-no_nonce"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return read.stdout + read.stderr
+
+
 def test_the_next_renewal_comes_from_the_new_authority(
     platform: Platform, veteran: Victim, tmp_path: Path
 ) -> None:
@@ -107,28 +136,13 @@ def test_the_next_renewal_comes_from_the_new_authority(
     assert verified.returncode == 0, verified.stderr
 
 
-def test_ocsp_still_answers_for_certificates_of_the_old_authority(
+def test_ocsp_says_of_the_old_certificate_that_it_is_superseded(
     platform: Platform, veteran: Victim, tmp_path: Path
 ) -> None:
-    issuer = next((platform.data / "ca").glob("device-ca-*.crt"))
-    asked = subprocess.run(
-        ["openssl", "ocsp", "-issuer", issuer, "-cert", veteran.chain_file, "-reqout", tmp_path / "request",
-         "-no_nonce"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    assert asked.returncode == 0, asked.stderr
-    context = ssl.create_default_context(cafile=str(platform.ca_file))
-    with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
-        answer = pool.request(
-            "POST", f"{platform.ready['devices']}/pki/ocsp", body=(tmp_path / "request").read_bytes()
-        )
-    (tmp_path / "answer").write_bytes(answer.data)
-    read = subprocess.run(
-        ["openssl", "ocsp", "-respin", tmp_path / "answer", "-issuer", issuer, "-cert", veteran.chain_file,
-         "-CAfile", platform.ca_file, "-verify_other", issuer, "-no_nonce"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ": good" in read.stdout, read.stdout + read.stderr
+    """The renewed one was used, so that the one before is revoked, whichever authority signed it."""
+    said = ask_ocsp(platform, veteran, tmp_path)
+    assert "Response verify OK" in said
+    assert "Reason: superseded" in said
 
 
 def test_it_is_on_record_and_the_record_holds(platform: Platform, veteran: Victim) -> None:

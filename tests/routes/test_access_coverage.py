@@ -4,18 +4,22 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import fleetward
 from fleetward.base.permissions import Reach
 from fleetward.features.access.model.roles import Role
+from fleetward.features.pki import service as pki
 from fleetward.programs.server.doors import CATALOGUE
 from support.clock import ManualClock
 from support.console import Caller, Console, make_platform, operations_of, running_console
+from support.enrolling import sign_csr
 from support.operator_routes import ROWS, Row
 
 THINGS = {
@@ -45,12 +49,21 @@ class House:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     clock = ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
     with running_console(make_platform(tmp_path_factory.mktemp("console")), clock) as console:
+        give_certificate(console, THINGS["device_id"])
         people = {
             (role, group): console.person(f"{role}-{name}", (role, group))
             for role in Role
             for name, group in (("everywhere", "*"), ("cams", "cams"), ("doors", "doors"))
         }
         yield House(console, people)
+
+
+def give_certificate(console: Console, device: str) -> None:
+    """Without a live one there is no session, and nothing to view."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.load_der_x509_csr(sign_csr(key, device))
+    with console.rooms.db.write("system:test") as tx:
+        pki.issue_device_certificate(tx, console.rooms.pki, device, csr, timedelta(days=30))
 
 
 def test_every_route_is_listed_with_its_permission(house: House) -> None:
