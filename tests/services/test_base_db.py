@@ -1,10 +1,12 @@
 """What the edge of the database says of trouble: what passes, and what is the fault of a value."""
 
 import random
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -154,3 +156,13 @@ def test_each_kind_of_error_of_a_driver_has_its_meaning(
 def test_a_damaged_file_is_neither_an_outage_nor_the_values_fault(db: Database, words: str) -> None:
     with pytest.raises(CorruptDataError), db.read():
         raise sa.exc.DatabaseError("SELECT 1", {}, Exception(words))
+
+
+def test_a_connection_in_use_when_the_database_is_closed_is_closed_once_given_back(db: Database) -> None:
+    """A thread may outlive the platform's end by a moment; nothing may be left open to the server."""
+    with db.read() as tx:
+        driver: Any = tx.conn.connection.driver_connection
+        db.close()
+        assert tx.conn.exec_driver_sql("SELECT 1").scalar() == 1
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        driver.execute("SELECT 1")

@@ -142,6 +142,7 @@ class Database:
         self.engine = _make_engine(url)
         self._listeners: list[Callable[[], None]] = []
         self._group = GroupWriter(self._open_group)
+        self._closed_pool: sa.Pool | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -193,6 +194,8 @@ class Database:
             return work(tx)
 
     def close(self) -> None:
+        """Close every connection: those in use as soon as they are given back."""
+        self._closed_pool = self.engine.pool
         self.engine.dispose()
 
     @contextmanager
@@ -217,12 +220,16 @@ class Database:
 
     @contextmanager
     def _connect(self, *, is_write: bool) -> Iterator[sa.Connection]:
-        with _telling_errors(), self.engine.connect() as raw:
-            conn = raw.execution_options(fleetward_write=is_write)
-            if not is_write and not self.is_sqlite:
-                conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
-            with conn.begin():
-                yield conn
+        try:
+            with _telling_errors(), self.engine.connect() as raw:
+                conn = raw.execution_options(fleetward_write=is_write)
+                if not is_write and not self.is_sqlite:
+                    conn = conn.execution_options(isolation_level="REPEATABLE READ")  # one snapshot
+                with conn.begin():
+                    yield conn
+        finally:
+            if self._closed_pool is not None:
+                self._closed_pool.dispose()
 
 
 @contextmanager
