@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-_ALL = ("connects", "messages", "enrollments", "revocation", "agent", "console", "fleet", "streams")
+_ALL = ("connects", "messages", "ingest", "enrollments", "revocation", "agent", "console", "fleet", "streams")
 
 
 def main() -> None:

@@ -4,8 +4,6 @@ Sixteen at once, as when a fleet comes back: what counts is what the broker gets
 """
 
 import multiprocessing
-import socket
-import ssl
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers import bare_nats, mosquitto
-from bench.rig import Device, Result, client_context, connect_packet, platform, raise_file_limit
+from bench.rig import Device, Result, client_context, open_mqtt_socket, platform, raise_file_limit
 
 _PROCESSES = 4
 _THREADS = 4
@@ -61,16 +59,7 @@ def _connect_all(port: int, ca_file: Path, devices: Sequence[Device], barrier: B
     barrier.wait()
     start, names = time.monotonic(), [device.id for device in devices]
     with ThreadPoolExecutor(_THREADS) as threads:
-        streams = list(threads.map(_connect, [port] * len(names), contexts, names))
+        streams = list(threads.map(open_mqtt_socket, [port] * len(names), contexts, names))
     queue.put((start, time.monotonic()))
     for stream in streams:
         stream.close()
-
-
-def _connect(port: int, context: ssl.SSLContext, client_id: str) -> ssl.SSLSocket:
-    stream = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
-    stream.sendall(connect_packet(client_id))
-    answer = stream.recv(4)
-    if answer[3:] != b"\x00":
-        raise ConnectionRefusedError(f"{client_id}: CONNACK {answer.hex()}")
-    return stream

@@ -1,7 +1,6 @@
 """QoS 1 messages a second that the broker acknowledges, with our ingest, beside mosquitto and bare nats."""
 
 import multiprocessing
-import socket
 import struct
 import time
 from multiprocessing.synchronize import Barrier
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers import bare_nats, mosquitto, storing_nats
-from bench.rig import Device, Result, client_context, connect_packet, packet, platform, text
+from bench.rig import Device, Result, client_context, open_mqtt_socket, packet, platform, text
 
 _PUBLISHERS = 2
 _MESSAGES = 20_000
@@ -59,12 +58,7 @@ def _measure(port: int, ca_file: Path, devices: list[Device]) -> float:
 def _publish(port: int, ca_file: Path, device: Device, barrier: Barrier, queue: Any) -> None:
     context = client_context(ca_file, device)
     topic = text(f"d/{device.id}/t/temperature")
-    with context.wrap_socket(
-        socket.create_connection(("127.0.0.1", port)), server_hostname="localhost"
-    ) as stream:
-        stream.sendall(connect_packet(device.id))
-        if stream.recv(4)[3:] != b"\x00":
-            raise ConnectionRefusedError(device.id)
+    with open_mqtt_socket(port, context, device.id) as stream:
         barrier.wait()
         start, sent, acknowledged, rest = time.monotonic(), 0, 0, b""
         while acknowledged < _MESSAGES:

@@ -228,6 +228,16 @@ def connect_packet(client_id: str) -> bytes:
     return packet(0x10, text("MQTT") + b"\x04\x02\x00\x3c" + text(client_id))
 
 
+def open_mqtt_socket(port: int, context: ssl.SSLContext, client_id: str) -> ssl.SSLSocket:
+    """Return a connected MQTT socket. Raises ConnectionRefusedError when the broker says no."""
+    stream = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+    stream.sendall(connect_packet(client_id))
+    answer = stream.recv(4)
+    if answer[3:] != b"\x00":
+        raise ConnectionRefusedError(f"{client_id}: CONNACK {answer.hex()}")
+    return stream
+
+
 async def open_mqtt(
     port: int, context: ssl.SSLContext, client_id: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -54,6 +54,18 @@ def test_a_device_is_added_shown_and_audited(platform: Platform) -> None:
     assert platform.run_json("audit", "verify")["verified"] is True
 
 
+def test_a_command_that_was_not_done_exits_with_one_and_says_why(platform: Platform) -> None:
+    platform.run_json("model", "add", "away", "--attestation", "none")
+    platform.run_json("device", "add", "away-1", "--model", "away")
+    for as_json in ((), ("--json",)):
+        found = platform.run("device", "command", "away-1", "ping", "--timeout", "1", *as_json, check=False)
+        assert found.returncode == 1
+        assert "device" in found.stdout
+    assert "did not answer in time" in platform.run(
+        "device", "command", "away-1", "ping", "--timeout", "1", check=False
+    ).stdout  # fmt: skip
+
+
 def test_many_devices_are_listed_explained_and_acted_on(platform: Platform) -> None:
     platform.run_json("model", "add", "lamp", "--attestation", "none")
     for number in range(3):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
+from functools import lru_cache
 
 from nats.js.api import Header
 
@@ -42,6 +43,9 @@ _IS_UNPROMISED = re.compile(rb"\r\n" + _QOS_HEADER.encode() + rb":\s*0")
 _UPWARD_SUBJECTS = tuple(Topic("*", kind, "*").subject for kind in UPWARD)
 SUBJECTS = tuple(f"{MQTT_SUBJECT_PREFIX}{subject}" for subject in _UPWARD_SUBJECTS)
 _BATCH = 500
+# How long what a device sent waits for more to be taken in with it.
+GATHER_S = 0.05
+_MAX_TOPICS = 8192
 _MAX_QUEUED = 20_000
 _KEPT_AS = {
     TopicKind.TELEMETRY: "telemetry",
@@ -82,6 +86,8 @@ class Ingest:
         self._dead_letters = dead_letters
         self._stages = stages
         self._told_kinds = told_kinds
+        # Devices use the same topics again and again.
+        self._parse_subject = lru_cache(_MAX_TOPICS)(parse_subject)
         self._unpromised: asyncio.Queue[DeviceMessage] = asyncio.Queue(_MAX_QUEUED)
         self._isolating = IsolatingHandler(
             self._take_in, on_handled=_forget, on_bad=self._set_aside_unpromised
@@ -102,6 +108,8 @@ class Ingest:
         """Take in QoS 0 messages until cancelled."""
         while True:
             batch = [await self._unpromised.get()]
+            if self._unpromised.qsize() < _BATCH:
+                await asyncio.sleep(GATHER_S)
             while len(batch) < _BATCH and not self._unpromised.empty():
                 batch.append(self._unpromised.get_nowait())
             self._isolating.left = batch
@@ -163,7 +171,7 @@ class Ingest:
 
     def _parse(self, subject: str, payload: bytes, at: datetime, sequence: int) -> DeviceMessage | None:
         try:
-            topic = parse_subject(subject)
+            topic = self._parse_subject(subject)
         except InvalidInputError as error:
             device = subject.split(".")[1]
             self._refusals.note_message(device, subject, error.message, size=len(payload))

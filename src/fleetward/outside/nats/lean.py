@@ -6,7 +6,7 @@ This one splits a message's line at the spaces that the protocol has. It hands m
 on as bytes, without the half dozen objects and the task that nats-py makes of each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from nats.aio.client import Client
@@ -106,3 +106,15 @@ async def follow_lean(client: Client, subject: str, act: OnMessage, *, queue: st
         parser.hear(subscription._id, act)  # noqa: SLF001
     await client.flush()
     return subscription
+
+
+async def publish_empty(client: Client, subjects: Sequence[str]) -> None:
+    """Publish nothing to each of these subjects, in one write: what an acknowledgement is.
+
+    Raises:
+        nats.errors.Error: the connection is closed, or holds back too much already.
+    """
+    if not subjects:
+        return
+    await client.publish(subjects[0], b"")  # checks the connection, and wakes who writes
+    await client._send_command(b"".join(b"PUB %b 0\r\n\r\n" % one.encode() for one in subjects[1:]))  # noqa: SLF001

@@ -126,6 +126,7 @@ class Worker:
                 handle=self._ingest.handle,
                 dead_letters=dead_letters,
                 ack_wait_s=10.0,
+                gather_s=ingest.GATHER_S,
             ),
             DurableConsumer(
                 shared.platform,

@@ -23,6 +23,12 @@ _LIST_COLUMNS = {
     "state_reason": "Why",
 }
 _PAGE = 1000
+# Why a command is not done, where the device said nothing.
+_WHY = {
+    "queued": "the device is not connected; it is sent when that changes, until it expires",
+    "sent": "the device has not answered yet",
+    "timed_out": "the device did not answer in time; see: fleetward device show",
+}
 
 
 class _DeviceId(click.ParamType[str]):
@@ -217,7 +223,8 @@ def command(
     if as_json:
         print_json(done)
     else:
-        click.echo(f"{name}: {paint(str(done['state']))} {done.get('result') or ''}")
+        said = done.get("result") or done.get("error") or _WHY.get(str(done["state"]), "")
+        click.echo(f"{name}: {paint(str(done['state']))} {said}")
     if done["state"] != "done":
         ctx.exit(1)
 

@@ -102,7 +102,8 @@ def cli(ctx: click.Context, /, **settings: Any) -> None:
 def main() -> None:
     """Run the command line; our errors become one clear line and exit code 1, never a traceback."""
     try:
-        cli.main(prog_name="fleetward", standalone_mode=False)
+        # What a command says by `ctx.exit` comes back as a value: click leaves it to us.
+        code = cli.main(prog_name="fleetward", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -110,6 +111,8 @@ def main() -> None:
         sys.exit(130)
     except (FleetwardError, OSError) as error:
         end_with(error)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 def end_with(error: Exception) -> NoReturn:
