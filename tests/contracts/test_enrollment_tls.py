@@ -27,7 +27,7 @@ from websockets.sync.client import connect
 from fleetward.base.clock import SystemClock
 from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.web import peer_certificate
-from fleetward.programs.server import tls
+from fleetward.programs.server import front, tls
 from fleetward.programs.server.refusals import TlsRefusals
 from fleetward.programs.server.tls import (
     TlsRefusal,
@@ -235,7 +235,7 @@ def test_a_client_that_merely_leaves_is_not_refused(listener: Listener) -> None:
 
 
 def test_a_client_that_never_asks_is_let_go(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "REQUEST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(front, "REQUEST_TIMEOUT_S", 0.2)
     with (
         socket.create_connection(("127.0.0.1", listener.port), timeout=20) as plain,
         listener.client().wrap_socket(plain, server_hostname="localhost") as secured,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleetward.base.errors import FleetwardError
@@ -54,6 +54,8 @@ def test_a_note_of_junk_is_refused(note: str) -> None:
 
 
 @given(st.integers(0, len(NOTE) - 1), st.characters())
+@example(0, "\ud800")
+@example(len(NOTE) - 2, "\udfff")
 def test_a_note_with_any_character_changed_is_refused(at: int, character: str) -> None:
     changed = NOTE[:at] + character + NOTE[at + 1 :]
     if changed != NOTE:

@@ -40,7 +40,7 @@ from fleetward.outside.nats import config as nats
 from fleetward.outside.tuf import download
 from fleetward.programs.agent import edge, session, supervise
 from fleetward.programs.agent import identity as agent_identity
-from fleetward.programs.server import cluster, initialise, tls
+from fleetward.programs.server import cluster, front, initialise, listeners, tls
 from fleetward.programs.server.doors import SETTINGS
 from fleetward.programs.simulator.attacks.catalogue import ATTACKS
 from fleetward.programs.simulator.fleet.device import MAX_HELD
@@ -118,6 +118,17 @@ CLAIMS: dict[str, list[str]] = {
         f"flushes to disk every {nats.BrokerSettings.sync_interval_s} seconds",
     ],
     "reference/http.md": [
+        f"| `head_too_large` | 431 | {_kib(front.FrontLimits.head_bytes)} for",
+        f"of a chunked body, {_kib(front.FrontLimits.framing_bytes)} of extensions",
+        f"and {front.FrontLimits.framing_per_chunk} bytes for each chunk",
+        f"a body takes {front.FrontLimits.body_grace_s:g} seconds, and a second for",
+        f"for each {front.FrontLimits.body_bytes_per_s:,} bytes that came",
+        f"there within {front.REQUEST_TIMEOUT_S:g} seconds",
+        f"message has {_kib(listeners._MAX_TICKET_BYTES)} on the operators' port",
+        f"and {_mib(listeners._MAX_VIDEO_BYTES)} on the devices'",
+        f"open files (less {listeners._FILES_BESIDES})",
+        f"up to {listeners._MOST_FILES:,}, and warns",
+        f"below {listeners._FEW_FILES:,}",
         f"given within {_word(identity.STEP_UP_LIFETIME.seconds / 60)} minutes, else 403 `step_up_required`",
         (f"Bodies are at most {_mib(web.DEFAULT_MAX_BODY_BYTES)}, a shipment manifest "
         f"{_mib(shipment.MAX_MANIFEST_BYTES)}, a release's image {DEFAULT_MAX_IMAGE_BYTES / 1024**3:g} GiB"),

@@ -17,7 +17,8 @@ feature = Feature(
             "tls.refused",
             Severity.WARNING,
             About.PLATFORM,
-            "a handshake that failed: `listener` (`console`, `devices`, `mqtt`, `dtls`), `reason`",
+            "a client turned away at the door, or over one of its limits: `listener` (`console`, `devices`, "
+            "`mqtt`, `dtls`), `reason`",
         ),
     ),
 )

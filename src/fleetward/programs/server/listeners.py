@@ -1,10 +1,12 @@
 """The ports of a platform: HTTPS for people and for devices, CoAP over DTLS."""
 
 import asyncio
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from typing import Any
 
 from cryptography import x509
 from starlette.types import ASGIApp
@@ -12,6 +14,7 @@ from starlette.types import ASGIApp
 from fleetward.base.errors import PortInUseError
 from fleetward.base.feature import House
 from fleetward.base.limiting.repeats import Repeats
+from fleetward.base.logging import get_logger
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.messaging.coap import Uplink
 from fleetward.outside.dtls.server import dtls_context, load_certificate, serve_dtls
@@ -37,7 +40,15 @@ from fleetward.programs.server.tls import (
     server_context,
 )
 
+log = get_logger("platform")
+
 _BACKLOG = 2048
+# A viewer sends its ticket and nothing else; a camera its video, in pieces of its own choosing.
+_MAX_TICKET_BYTES = 4096
+_MAX_VIDEO_BYTES = 4 * 1024 * 1024
+_FILES_BESIDES = 256
+_FEW_FILES = 4096
+_MOST_FILES = 65_536
 _POLL_S = 0.02
 
 
@@ -63,14 +74,17 @@ async def listen(
     )
     devices = build_devices_app(rooms, relay)
     repeats = Repeats()
-    for name, app, port, context in (
-        ("console", console, rooms.ports.console, console_tls),
-        ("devices", devices, rooms.ports.devices, devices_tls),
+    room = share_descriptors()
+    for name, app, port, context, settings in (
+        ("console", console, rooms.ports.console, console_tls, {"ws_max_size": _MAX_TICKET_BYTES}),
+        ("devices", devices, rooms.ports.devices, devices_tls, {"ws_max_size": _MAX_VIDEO_BYTES}),
     ):
         refusals = TlsRefusals(rooms.db, repeats, listener=name)
         stack.callback(refusals.close)
         listener = _bind(rooms.config.listen, port, name)
-        await serve_https(stack, ending, name, app, listener, context, refusals)
+        await serve_https(
+            stack, ending, name, app, listener, context, refusals, max_connections=room[name], **settings
+        )
     reload_dtls = await _listen_dtls(stack, ending, rooms, house, messaging, authorities)
     return [
         lambda: console_tls.load_cert_chain(certificate),
@@ -110,9 +124,14 @@ async def serve_https(
     listener: socket.socket,
     context: ssl.SSLContext,
     on_refused: OnRefused,
+    **settings: Any,
 ) -> None:
-    """Serve `app` until the stack closes; a listener that dies before ends the platform."""
-    server = TlsServer(app, [listener], context, on_refused, lifespan="off", log_config=None)
+    """Serve `app` until the stack closes; a listener that dies before ends the platform.
+
+    Args:
+        settings: further ones of `TlsServer`.
+    """
+    server = TlsServer(app, [listener], context, on_refused, lifespan="off", log_config=None, **settings)
     task = asyncio.create_task(server.serve(), name=f"listener-{name}")
     ending.watch(name, task)
 
@@ -123,6 +142,20 @@ async def serve_https(
     stack.push_async_callback(stop)
     while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(_POLL_S)
+
+
+def share_descriptors() -> dict[str, int]:
+    """Return how many connections each listener may have open; files, broker and database keep the rest.
+
+    Operators have a share of their own: no crowd at the devices' port takes it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(soft, _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if limit < _FEW_FILES:
+        log.warning("open_files_limit_low", limit=limit, wanted=_FEW_FILES, hint="LimitNOFILE= or ulimit -n")
+    left = max(0, limit - _FILES_BESIDES)
+    return {"console": max(16, left * 3 // 10), "devices": max(16, left * 6 // 10)}
 
 
 def _bind(address: str, port: int, name: str) -> socket.socket:

@@ -22,18 +22,17 @@ import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from fleetward.base.errors import UnavailableError
 from fleetward.base.logging import get_logger
+from fleetward.programs.server.front import FrontLimits, TlsHttpProtocol, TlsWebSocketProtocol
 
 log = get_logger("tls")
 
 HANDSHAKE_TIMEOUT_S = 15.0
-REQUEST_TIMEOUT_S = 30.0
 MAX_HANDSHAKES = 2000
 MAX_HANDSHAKES_PER_ADDRESS = 500
+MAX_CONNECTIONS = 10_000
 _ACCEPT_PAUSE_S = 0.1
 # What accept(2) says of one connection, or of a machine short of something. All else ends the listener.
 _PASSING = frozenset({
@@ -77,12 +76,16 @@ _SAID = {
     "no_shared_cipher": "it offers no cipher we accept",
     "session_resumed": "it resumed a session, whose certificate would go unchecked",
     "distrusts_us": "it does not trust our certificate",
+    "head_too_large": "the head of its request is too large",
+    "chunk_framing_too_large": "chunk extensions and trailers of its request are too large",
+    "body_too_slow": "it sends the body of its request too slowly",
+    "too_many_connections": "it has, or all clients have, as many connections open as this port takes",
 }
 
 
 @dataclass(frozen=True)
 class TlsRefusal:
-    """A client whose handshake failed.
+    """A client whose handshake failed, or that is over a limit of the port.
 
     Attributes:
         reason: a fixed word, one of `_SAID`, or OpenSSL's own in lower case.
@@ -193,12 +196,17 @@ class TlsServer(uvicorn.Server):
         sockets: Sequence[socket.socket],
         context: ssl.SSLContext,
         on_refused: OnRefused,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        limits: FrontLimits | None = None,
         **settings: Any,
     ) -> None:
         """Serve `app` on listening `sockets`, which it closes in the end.
 
         Args:
-            on_refused: called on the event loop for each failed handshake; must not block.
+            on_refused: called on the event loop for each client turned away; must not block.
+            max_connections: open at a time; one address may have half of them.
+            limits: of what a client may send.
             settings: further settings of `uvicorn.Config`.
         """
         super().__init__(
@@ -212,6 +220,7 @@ class TlsServer(uvicorn.Server):
                     "server_header": False,
                     "proxy_headers": False,  # the peer is who connected, whatever a header says
                     "timeout_graceful_shutdown": 3,
+                    "ws_per_message_deflate": False,  # a small message would become a large one
                     **settings,
                 },
             )
@@ -222,6 +231,9 @@ class TlsServer(uvicorn.Server):
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._handshakes_of: Counter[str] = Counter()
+        self._limits = limits or FrontLimits()
+        self._max_connections = max_connections
+        self._open, self._open_of = 0, Counter[str]()
         self._failure: BaseException | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -283,6 +295,10 @@ class TlsServer(uvicorn.Server):
         if self._handshakes_of[address] >= MAX_HANDSHAKES_PER_ADDRESS:
             connection.close()
             return
+        if not self._has_room(address):
+            self._on_refused(TlsRefusal("too_many_connections", address))
+            connection.close()
+            return
         self._handshakes_of[address] += 1
         try:
             await self._shake_hands(connection, address)
@@ -290,6 +306,31 @@ class TlsServer(uvicorn.Server):
             self._handshakes_of[address] -= 1
             if self._handshakes_of[address] == 0:
                 del self._handshakes_of[address]
+
+    def _has_room(self, address: str) -> bool:
+        most, own = self._max_connections, self._open_of[address] + self._handshakes_of[address]
+        return self._open + len(self._handshakes) <= most and own < max(1, most // 2)
+
+    def _make_protocol(self, address: str) -> TlsHttpProtocol:
+        def on_open() -> None:
+            self._open += 1
+            self._open_of[address] += 1
+
+        def on_closed() -> None:
+            self._open -= 1
+            self._open_of[address] -= 1
+            if not self._open_of[address]:
+                del self._open_of[address]
+
+        return TlsHttpProtocol(
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            limits=self._limits,
+            on_limit=lambda reason: self._on_refused(TlsRefusal(reason, address)),
+            on_open=on_open,
+            on_closed=on_closed,
+        )
 
     async def _shake_hands(self, connection: socket.socket, address: str) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -299,7 +340,7 @@ class TlsServer(uvicorn.Server):
         with connection.dup() as line:
             try:
                 await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: TlsHttpProtocol(self.config, self.server_state, self.lifespan.state),
+                    lambda: self._make_protocol(address),
                     connection,
                     ssl=self._context,
                     ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
@@ -329,52 +370,6 @@ async def _send_last_words(line: socket.socket, alert: bytes) -> None:
         return  # it does not want to know
 
 
-class TlsHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, with the verified client certificate in `scope["extensions"]["tls"]`.
-
-    A client that takes its time to send a request's head is let go: uvicorn would wait for ever.
-    """
-
-    _tls: dict[str, Any]
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast("asyncio.Transport", transport))
-        self._tls = _describe(transport)
-        self._wait_for_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_wait()
-        super().connection_lost(exc)
-
-    def on_headers_complete(self) -> None:
-        self._end_wait()
-        super().on_headers_complete()
-
-    def _wait_for_head(self) -> None:
-        self._end_wait()
-        self._patience = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.close)
-
-    def _end_wait(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._wait_for_head()
-        cast("dict[str, Any]", self.scope)["extensions"] = {"tls": self._tls}
-
-
-class TlsWebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, with the same extension."""
-
-    async def run_asgi(self) -> None:
-        extensions = cast("dict[str, Any]", self.scope["extensions"])
-        extensions["tls"] = _describe(self.transport)
-        await super().run_asgi()
-
-
 def reason_of(error: ssl.SSLError) -> str | None:
     """Return the fixed word for a failed handshake; None when the client merely went away."""
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
@@ -385,11 +380,3 @@ def reason_of(error: ssl.SSLError) -> str | None:
     if "_ALERT_" in reason:
         return "distrusts_us" if "CERT" in reason or "UNKNOWN_CA" in reason else reason.lower()
     return _REASONS.get(reason, reason.lower() or None)
-
-
-def _describe(transport: asyncio.BaseTransport) -> dict[str, Any]:
-    """Return the TLS extension of a connection; its certificate is the one the handshake verified."""
-    tls = transport.get_extra_info("ssl_object")
-    if tls is None:
-        return {"client_cert_der": None, "tls_version": None}
-    return {"client_cert_der": tls.getpeercert(binary_form=True), "tls_version": tls.version()}

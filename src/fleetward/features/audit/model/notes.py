@@ -62,6 +62,7 @@ def parse_checkpoint(note: str) -> Checkpoint:
     if len(note) > MAX_NOTE_CHARS:
         raise InvalidInputError(f"audit checkpoint: expected at most {MAX_NOTE_CHARS} characters, found more")
     try:
+        note.encode()  # half of a surrogate pair is a character to Python, and text to nobody
         body, _ = note.split("\n\n", 1)
         origin, size, root, *extensions = body.split("\n")
         at_us, previous = _parse_extensions(extensions)
