@@ -1,6 +1,7 @@
 """How operators prove themselves, and what does not prove anything."""
 
 import copy
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -58,6 +59,65 @@ def test_a_replay_is_refused_where_the_authenticator_does_not_count(house: Acces
     _, answer = begin(ada)
     assert ada.post("/signin/passkey/finish", answer).status_code == 200
     assert house.browser().post("/signin/passkey/finish", answer).status_code == 401
+
+
+# What base64, CBOR, JSON, elliptic curves and the library itself trip over.
+JUNK: tuple[Any, ...] = (
+    "",
+    "A",
+    "!!!!",
+    "\u00e9",
+    "AAAA",
+    "gA",
+    "_" * 700,
+    5,
+    1e300,
+    None,
+    True,
+    [],
+    {},
+    ["A"],
+)
+FIELDS = ("id", "rawId", "type", "authenticatorAttachment", "response", "clientExtensionResults")
+
+
+def with_junk(credential: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the credential with each of its parts replaced by each piece of junk."""
+    for junk in JUNK:
+        for field in FIELDS:
+            yield {**credential, field: junk}
+        for field in (*credential["response"], "userHandle", "transports"):
+            yield {**credential, "response": {**credential["response"], field: junk}}
+
+
+def test_an_assertion_of_junk_is_refused_and_counted_as_a_failure(
+    house: AccessHouse, clock: ManualClock
+) -> None:
+    ada, _ = house.first_operator()
+    _, answer = begin(ada)
+    for credential in with_junk(answer["credential"]):
+        clock.advance(timedelta(hours=1))
+        asked, _ = begin(ada)
+        body = {"challenge_id": asked["challenge_id"], "credential": credential}
+        found = house.browser().post("/signin/passkey/finish", body)
+        assert found.status_code in {400, 401}, credential
+    clock.advance(timedelta(hours=1))
+    asked, _ = begin(ada)
+    bad = {**answer["credential"]["response"], "userHandle": "A"}
+    body = {"challenge_id": asked["challenge_id"], "credential": {**answer["credential"], "response": bad}}
+    statuses = [house.browser().post("/signin/passkey/finish", body).status_code for _ in range(40)]
+    assert statuses[0] == 401
+    assert statuses[-1] == 429, "who sends junk waits like who guesses"
+
+
+def test_a_registration_of_junk_is_refused(house: AccessHouse) -> None:
+    ada, _ = house.first_operator()
+    asked = ada.post("/me/passkeys/begin").json()
+    made = SoftAuthenticator(ada.authenticator.origin).create(asked["options"])
+    for credential in with_junk(made):
+        body = {"challenge_id": asked["challenge_id"], "credential": credential, "label": "new"}
+        found = ada.post("/me/passkeys/finish", body)
+        assert found.status_code in {201, 400, 409}, credential
 
 
 def test_an_old_assertion_does_not_answer_a_new_challenge(house: AccessHouse) -> None:

@@ -1,15 +1,18 @@
 """What the edge of the database says of trouble: what passes, and what is the fault of a value."""
 
+import os
 import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
+from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database
 from fleetward.base.errors import CorruptDataError, InvalidInputError, UnavailableError
 from fleetward.base.web import render_error
@@ -166,3 +169,20 @@ def test_a_connection_in_use_when_the_database_is_closed_is_closed_once_given_ba
         assert tx.conn.exec_driver_sql("SELECT 1").scalar() == 1
     with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
         driver.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_the_files_of_sqlite_are_their_owners_alone(tmp_path: Path, *, was_there: bool) -> None:
+    file = tmp_path / "db.sqlite3"
+    if was_there:
+        file.touch(mode=0o644)
+    old = os.umask(0o022)
+    try:
+        opened = Database(f"sqlite:///{file}", SystemClock())
+        with opened.write("system:test") as tx:
+            tx.conn.exec_driver_sql("CREATE TABLE kept (number INTEGER)")
+        modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+        opened.close()
+    finally:
+        os.umask(old)
+    assert modes == dict.fromkeys(("db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm"), "0o600")

@@ -7,11 +7,14 @@ Rules:
 - SQL is written only in a feature's `store` (and here, for what all features share).
 """
 
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
@@ -31,6 +34,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_TIMEOUT_MS = 15_000
 _PROGRAM_LIMIT = "54000"  # PostgreSQL's word for a value too large for an index or row, among its outages
 _RETRY_AFTER_S = 5
+_OWNERS_ALONE = 0o600
 
 
 def is_among(column: sa.ColumnElement[str], ids: IdQuery) -> sa.ColumnElement[bool]:
@@ -286,9 +290,26 @@ def _make_engine(url: str) -> sa.Engine:
     engine = sa.create_engine(
         url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
     )
+    event.listen(engine, "do_connect", lambda *_: _keep_private(engine.url.database))
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _keep_private(file: str | None) -> None:
+    """Keep others from reading the file; the log and index that SQLite puts beside it take its mode.
+
+    It is never opened here: to close any descriptor of a file ends all locks that a process has on it.
+    """
+    if not file or file == ":memory:":
+        return
+    try:
+        with suppress(FileExistsError):
+            os.mknod(file, stat.S_IFREG | _OWNERS_ALONE)
+        if stat.S_IMODE(Path(file).stat().st_mode) & ~_OWNERS_ALONE:
+            Path(file).chmod(_OWNERS_ALONE)
+    except OSError:
+        return  # to connect fails next, and says why; or the file is somebody else's, who decides
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -5,6 +5,8 @@ The challenge of a ceremony travels sealed in its `challenge_id`; a stranger's r
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -92,13 +94,14 @@ def register(
     """
     _check_size(credential)
     try:
-        verified = webauthn.verify_registration_response(
-            credential=credential,
-            expected_challenge=challenge,
-            expected_rp_id=ctx.rp_id,
-            expected_origin=sorted(ctx.origins),
-            require_user_verification=True,
-        )
+        with _judging():
+            verified = webauthn.verify_registration_response(
+                credential=credential,
+                expected_challenge=challenge,
+                expected_rp_id=ctx.rp_id,
+                expected_origin=sorted(ctx.origins),
+                require_user_verification=True,
+            )
     except WebAuthnException as error:
         raise InvalidInputError(f"passkey: expected a valid registration, found: {error}") from error
     if store.credentials.find_passkey(tx, verified.credential_id) is not None:
@@ -153,15 +156,16 @@ def finish_assertion(
     if passkey is None or (subject and passkey.operator != subject):
         return None
     try:
-        verified = webauthn.verify_authentication_response(
-            credential=credential,
-            expected_challenge=challenge,
-            expected_rp_id=ctx.rp_id,
-            expected_origin=sorted(ctx.origins),
-            credential_public_key=passkey.public_key,
-            credential_current_sign_count=0,  # compared below, to tell a clone from a bad signature
-            require_user_verification=True,
-        )
+        with _judging():
+            verified = webauthn.verify_authentication_response(
+                credential=credential,
+                expected_challenge=challenge,
+                expected_rp_id=ctx.rp_id,
+                expected_origin=sorted(ctx.origins),
+                credential_public_key=passkey.public_key,
+                credential_current_sign_count=0,  # compared below, to tell a clone from a bad signature
+                require_user_verification=True,
+            )
     except WebAuthnException:
         return None
     if not store.challenges.spend(tx, hash_secret(challenge.hex()), tx.now + CHALLENGE_LIFETIME):
@@ -185,7 +189,8 @@ def _advance(tx: Tx, passkey: Passkey, count: int) -> bool:
 def _find(tx: Tx, credential: dict[str, Any]) -> Passkey | None:
     _check_size(credential)
     try:
-        parsed = webauthn.helpers.parse_authentication_credential_json(credential)
+        with _judging():
+            parsed = webauthn.helpers.parse_authentication_credential_json(credential)
     except WebAuthnException:
         return None
     passkey = store.credentials.find_passkey(tx, parsed.raw_id)
@@ -194,6 +199,21 @@ def _find(tx: Tx, credential: dict[str, Any]) -> Passkey | None:
         return passkey
     owner = store.operators.find_by_webauthn_id(tx, handle)
     return passkey if owner is not None and owner.name == passkey.operator else None
+
+
+@contextmanager
+def _judging() -> Iterator[None]:
+    """Turn whatever the library raises over a browser's answer into its own error.
+
+    It lets errors of base64, CBOR, JSON, ASN.1 and elliptic curves through: each says that the answer does
+    not hold.
+    """
+    try:
+        yield
+    except WebAuthnException:
+        raise
+    except Exception as error:
+        raise WebAuthnException(f"the answer cannot be read: {type(error).__name__}") from error
 
 
 def _check_size(credential: dict[str, Any]) -> None:
