@@ -29,6 +29,7 @@ ALLOWED: dict[str, str] = {
     "outside/keys/signing.py: private_numbers": "cryptography's interface of a private key",
     "programs/agent/log.py: debug": "the level that agent.toml names",
     "programs/cli/main.py: format_commands": "click calls it",
+    "programs/server/front.py: on_chunk_complete": "httptools calls it",
     "programs/server/tls.py: capture_signals": "uvicorn calls it",
     "programs/simulator/attacks/firmware.py: log_message": "http.server calls it",
 }
