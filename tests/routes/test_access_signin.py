@@ -238,6 +238,22 @@ def test_argon2_runs_once_whether_or_not_the_account_exists(house: AccessHouse) 
     assert [kept is not None for kept in runs] == [True, False, False]
 
 
+def test_a_clock_that_is_set_back_makes_no_old_proof_fresh_and_locks_nobody_out(
+    house: AccessHouse, clock: ManualClock
+) -> None:
+    ada, _ = house.first_operator()
+    _, totp, _ = house.join_by_password(house.invite(ada, "bob"))
+    clock.advance(timedelta(minutes=1))
+    assert with_password(house.browser(), "bob", PASSWORD, house.code(totp)).status_code == 200
+    house.sign_in(ada)
+    assert ada.post("/me/totp/begin").status_code == 200
+    clock.advance(timedelta(minutes=-10))
+    assert ada.post("/me/totp/begin").json()["code"] == "step_up_required"
+    code = house.code(totp)
+    assert with_password(house.browser(), "bob", PASSWORD, code).status_code == 200
+    assert with_password(house.browser(), "bob", PASSWORD, code).status_code == 401, "still good once"
+
+
 def test_failures_hold_an_account_back_exponentially(house: AccessHouse, clock: ManualClock) -> None:
     ada, _ = house.first_operator()
     _, totp, _ = house.join_by_password(house.invite(ada, "bob"))

@@ -119,11 +119,12 @@ def test_a_group_that_is_nowhere_is_not_even_the_administrators() -> None:
 
 
 def test_exactly_the_dangerous_acts_ask_for_fresh_factors() -> None:
-    for age in (300, 3600, None):
+    for age in (300, 3600, None, -31):
         stale = somebody(mfa_age_s=age)
         refused = {n for n in CATALOGUE if not ask(n, grant(Role.ADMINISTRATOR), who=stale).is_allowed}
         assert refused == DANGEROUS
     assert ask("grant.give", grant(Role.ADMINISTRATOR), who=somebody(mfa_age_s=299)).is_allowed
+    assert ask("grant.give", grant(Role.ADMINISTRATOR), who=somebody(mfa_age_s=-30)).is_allowed
 
 
 def test_a_token_stays_within_its_scopes_and_its_owners_rights() -> None:

@@ -117,6 +117,16 @@ def test_a_used_totp_step_and_those_before_it_are_refused() -> None:
     assert totp.find_step(secret, app.at(NOON + timedelta(seconds=30)), NOON, last_step=step) == step + 1
 
 
+@pytest.mark.parametrize(("lead_s", "counts"), [(0, False), (30, False), (60, True), (86_400, True)])
+def test_a_step_used_before_the_clock_was_set_back_locks_nobody_out(lead_s: int, counts: bool) -> None:
+    secret = totp.new_secret()
+    app = pyotp.TOTP(secret)
+    ahead = NOON + timedelta(seconds=lead_s)
+    used = totp.find_step(secret, app.at(ahead), ahead, last_step=-1)
+    assert used is not None
+    assert (totp.find_step(secret, app.at(NOON), NOON, last_step=used) is not None) is counts
+
+
 @given(st.text(max_size=12))
 def test_no_junk_is_a_totp_code(text: str) -> None:
     secret = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -140,6 +150,20 @@ def test_an_account_sees_at_most_a_hundred_guesses_a_day() -> None:
         now = max(failures.blocked_until, now + timedelta(milliseconds=1))
     assert guesses <= 110
     assert count_failure(Failures(9, NOON, NOON), ACCOUNT, NOON + timedelta(hours=24)).count == 1
+
+
+@pytest.mark.parametrize(("set_back_s", "holds"), [(0, True), (30, True), (31, False), (86_400, False)])
+def test_failures_of_a_clock_that_was_set_back_hold_nobody_back(set_back_s: int, holds: bool) -> None:
+    failures = Failures(9, NOON, NOON + timedelta(minutes=5))
+    now = NOON - timedelta(seconds=set_back_s)
+    assert failures.is_blocked(now) is holds
+    assert (count_failure(failures, ACCOUNT, now).count == 10) is holds
+
+
+@pytest.mark.parametrize(("late_s", "holds"), [(-1, True), (0, False), (1, False)])
+def test_nobody_is_held_back_longer_than_said(late_s: int, holds: bool) -> None:
+    failures = Failures(9, NOON, NOON + timedelta(minutes=5))
+    assert failures.is_blocked(failures.blocked_until + timedelta(seconds=late_s)) is holds
 
 
 def test_addresses_of_one_subscriber_are_one() -> None:
@@ -252,7 +276,9 @@ def test_tokens_live_ninety_days_at_most() -> None:
         check_lifetime(timedelta(days=90, seconds=1))
 
 
-@pytest.mark.parametrize(("age_s", "is_fresh"), [(None, False), (300, True), (301, False)])
+@pytest.mark.parametrize(
+    ("age_s", "is_fresh"), [(None, False), (-31, False), (-30, True), (300, True), (301, False)]
+)
 def test_two_factors_stay_fresh_for_five_minutes(age_s: int | None, is_fresh: bool) -> None:
     mfa_at = None if age_s is None else NOON - timedelta(seconds=age_s)
     identity = Identity("operator:ada", "ada", "session", mfa_at, None, "ses", restricted=False)

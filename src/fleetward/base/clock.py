@@ -1,10 +1,13 @@
 """Time. The only place that asks the system for it."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from fleetward.base.errors import InvalidInputError
+
+# Machines of one platform disagree by less on what time it is.
+MAX_LEAD = timedelta(seconds=30)
 
 
 class Clock(Protocol):
@@ -16,6 +19,14 @@ class Clock(Protocol):
 class SystemClock:
     def now(self) -> datetime:
         return datetime.fromtimestamp(time.time(), UTC)  # noqa: TID251 - the one place
+
+
+def is_ahead(at: datetime, now: datetime) -> bool:
+    """Whether a time we noted ourselves lies ahead of us: the clock has been set back since.
+
+    Such a time proves nothing, and holds nobody back: how long ago it was cannot be told.
+    """
+    return at - now > MAX_LEAD
 
 
 def render_time(at: datetime) -> str:

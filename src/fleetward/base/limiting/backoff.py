@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from fleetward.base.clock import is_ahead
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -28,9 +30,15 @@ class Failures:
     last_failed_at: datetime
     blocked_until: datetime
 
+    def is_blocked(self, now: datetime) -> bool:
+        """Whether nobody may try yet; what was counted by a clock that has been set back holds nobody."""
+        return now < self.blocked_until and not is_ahead(self.last_failed_at, now)
+
 
 def count_failure(before: Failures, limit: Limit, now: datetime) -> Failures:
     """Return what is remembered after one more failure at `now`."""
-    is_fresh = now - before.last_failed_at < limit.forgotten_after
+    is_fresh = (
+        not is_ahead(before.last_failed_at, now) and now - before.last_failed_at < limit.forgotten_after
+    )
     count = (before.count if is_fresh else 0) + 1
     return Failures(count, now, now + limit.wait_after(count))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from fleetward.base.clock import is_ahead
 from fleetward.base.errors import ForbiddenError, InvalidInputError
 from fleetward.base.ids import parse_id
 from fleetward.features.access.model.roles import Role
@@ -57,7 +58,8 @@ class StepUpRequiredError(ForbiddenError):
 
 def check_fresh_mfa(identity: Identity, now: datetime) -> None:
     """Pass when two factors were given within five minutes. Raises StepUpRequiredError."""
-    if identity.mfa_at is None or now - identity.mfa_at > STEP_UP_LIFETIME:
+    at = identity.mfa_at
+    if at is None or is_ahead(at, now) or now - at > STEP_UP_LIFETIME:
         raise StepUpRequiredError(
             "sign-in: expected two factors given within the last 5 minutes, found them older",
             hint="Confirm who you are once more; on the command line: fleetward login.",

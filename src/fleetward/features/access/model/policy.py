@@ -11,6 +11,7 @@ from typing import Any
 
 from cedarpy import Entities, PolicySet, is_authorized_batch
 
+from fleetward.base.clock import is_ahead
 from fleetward.base.errors import CorruptDataError, ForbiddenError
 from fleetward.base.permissions import Permission
 from fleetward.features.access.model.identity import Grant, Identity
@@ -166,7 +167,7 @@ def _context_of(identity: Identity, circumstances: Circumstances, now: datetime)
         "restricted": identity.restricted,
         "review_due": circumstances.is_review_due,
     }
-    if identity.mfa_at is not None:
+    if identity.mfa_at is not None and not is_ahead(identity.mfa_at, now):
         context["mfa_age_s"] = int((now - identity.mfa_at).total_seconds())
     if identity.scopes is not None:
         context["scopes"] = _set("Action", identity.scopes)

@@ -25,7 +25,8 @@ def provisioning_uri(secret: str, name: str, server: str) -> str:
 def find_step(secret: str, code: str, now: datetime, *, last_step: int) -> int | None:
     """Return the time step whose code this is, or None.
 
-    A step at or before `last_step` does not count: a code is accepted once (RFC 6238 section 5.2).
+    A step at or before `last_step` does not count: a code is accepted once (RFC 6238 section 5.2). A last
+    step that no code of today can have was used before the clock was set back: it locks nobody out.
     """
     given = "".join(code.split())
     if len(given) != _DIGITS or not given.isascii() or not given.isdigit():
@@ -37,4 +38,5 @@ def find_step(secret: str, code: str, now: datetime, *, last_step: int) -> int |
         for step in range(current - _DRIFT_STEPS, current + _DRIFT_STEPS + 1)
         if is_same(otp.generate_otp(step), given)
     ]
-    return next((step for step in matching if step > last_step), None)
+    used = last_step if last_step <= current + _DRIFT_STEPS else -1
+    return next((step for step in matching if step > used), None)

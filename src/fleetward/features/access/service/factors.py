@@ -72,7 +72,7 @@ def use_totp(tx: Tx, ctx: AccessContext, operator: str, code: str) -> bool:
         return False
     sealed, last_step = found
     step = totp.find_step(open_totp(ctx, sealed), code, tx.now, last_step=last_step)
-    return step is not None and store.credentials.use_totp_step(tx, operator, step)
+    return step is not None and store.credentials.use_totp_step(tx, operator, step, after=last_step)
 
 
 def renew_recovery_codes(tx: Tx, operator: str) -> list[str]:

@@ -22,9 +22,9 @@ def count_attempt(tx: Tx, name: str | None, address: str) -> None:
         RateLimitedError: held back; the same for accounts that do not exist.
     """
     found = [(key, limit, store.failures.lock(tx, key)) for key, limit in _keys(name, address)]
-    longest = max(failures.blocked_until for _, _, failures in found)
-    if longest > tx.now:
-        wait_s = math.ceil((longest - tx.now).total_seconds())
+    blocked = [failures.blocked_until for _, _, failures in found if failures.is_blocked(tx.now)]
+    if blocked:
+        wait_s = math.ceil((max(blocked) - tx.now).total_seconds())
         raise RateLimitedError(
             f"sign-in: expected fewer failures before, found it held back for {wait_s} s",
             retry_after_s=wait_s,
@@ -45,12 +45,8 @@ def give_back(tx: Tx, name: str | None, address: str) -> None:
 def record_refusal(tx: Tx, why: str, name: str | None, address: str, *, method: str) -> None:
     """Tell of a refused sign-in, loudly once it is being held back. An unknown name is not repeated."""
     known = name is not None and store.operators.find(tx, name) is not None
-    counted = [
-        one.blocked_until
-        for key, _ in _keys(name, address)
-        if (one := store.failures.find(tx, key)) is not None
-    ]
-    is_held_back = any(until > tx.now for until in counted)
+    counted = [store.failures.find(tx, key) for key, _ in _keys(name, address)]
+    is_held_back = any(one is not None and one.is_blocked(tx.now) for one in counted)
     who = f"operator {name}" if known else "somebody"
     kind = "access.sign_in_held_back" if is_held_back else "access.sign_in_refused"
     severity = Severity.WARNING if is_held_back else Severity.NOTICE

@@ -125,9 +125,9 @@ def put_totp(tx: Tx, operator: str, sealed: bytes, last_step: int) -> None:
         tx.conn.execute(totp.update().where(totp.c.operator == operator).values(values))
 
 
-def use_totp_step(tx: Tx, operator: str, step: int) -> bool:
-    """Use up a time step and those before it; return whether it was unused."""
-    change = totp.update().where(totp.c.operator == operator, totp.c.last_step < step)
+def use_totp_step(tx: Tx, operator: str, step: int, *, after: int) -> bool:
+    """Note that a step was used; False when another sign-in has used one since `after` was read."""
+    change = totp.update().where(totp.c.operator == operator, totp.c.last_step == after)
     return tx.conn.execute(change.values(last_step=step)).rowcount == 1
 
 
