@@ -276,7 +276,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     rooms = build_rooms(folder, made.config, made.config.ports, clock)
     engine = NoMessages()
     messaging = MessagingContext(engine, engine, engine, KeptDeadLetters(make_letter(1), make_letter(2)))
-    media = MediaContext(rooms.db, bus=None, origins=frozenset())  # type: ignore[arg-type]  # no view is played
+    media = MediaContext(rooms.db, bus=None, console="", origins=frozenset())  # type: ignore[arg-type]  # no view is played
     app = build_console_app(rooms, messaging, media, lambda _: None)
     app.state.edge = Edge(rooms.db, Everybody("alice"))
     with rooms.db.write("system:test") as tx:

@@ -196,6 +196,26 @@ def test_what_was_not_published_is_not_there(apps: RealApps, path: str) -> None:
     assert_problem(apps.device(apps.enroll("cam-1", "cam"), "GET", path), 404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("host", "is_ours"), [("fleet.test", True), ("evil.example", False), ("", False), ("fleet.test:1", False)]
+)
+def test_a_links_host_is_a_name_of_ours(apps: RealApps, host: str, is_ours: bool) -> None:
+    apps.enroll("cam-1", "cam")
+    url = apps.operator("POST", "/devices/cam-1/views", headers={"Host": host}).json()["url"]
+    console = "https://fleet.test" if is_ours else apps.rooms.addresses.console
+    assert url.startswith(f"{console}/watch/cam-1#")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/devices/", "/api/v1/health/", "/watch/cam-1/"])
+def test_no_redirect_leads_where_a_request_says(apps: RealApps, path: str) -> None:
+    found = AsgiClient(apps.console).request("GET", path, headers={"Host": "evil.example"})
+    assert "evil.example" not in found.headers.get("location", "")
+    device = AsgiClient(apps.devices).request(
+        "GET", "/.well-known/est/cacerts/", headers={"Host": "evil.example"}
+    )
+    assert device.status_code == 404
+
+
 def test_a_view_is_granted_by_a_ticket_that_works_once_and_closed(apps: RealApps) -> None:
     apps.enroll("cam-1", "cam")
     granted = apps.operator("POST", "/devices/cam-1/views")

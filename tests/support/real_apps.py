@@ -40,8 +40,10 @@ class RealApps:
         initialise(data, config, passphrase_file=None, clock=clock, tell=lambda _: None)
         self.rooms: Rooms = build_rooms(data, config, config.ports, clock)
         behind = nats or _OutOfReach()
-        origins = frozenset({self.rooms.addresses.console})
-        media = MediaContext(self.rooms.db, cast("Any", behind), origins, timedelta(minutes=10))
+        origins = frozenset({self.rooms.addresses.console, "https://fleet.test"})
+        media = MediaContext(
+            self.rooms.db, cast("Any", behind), self.rooms.addresses.console, origins, timedelta(minutes=10)
+        )
         messaging = MessagingContext(
             telemetry=behind, watcher=behind, presence=behind, dead_letters=KeptDeadLetters()
         )

@@ -44,7 +44,7 @@ def open_view(
         id=view.id,
         device=device_id,
         ticket=ticket,
-        url=f"{str(request.base_url).rstrip('/')}/watch/{device_id}#{ticket}",
+        url=f"{_own_origin(request)}/watch/{device_id}#{ticket}",
         ticket_expires_at=render_time(view.ticket_expires_at),
         expires_at=render_time(view.expires_at),
     )
@@ -81,6 +81,13 @@ async def view(socket: WebSocket) -> None:
 async def ingest(socket: WebSocket) -> None:
     """A camera's line: it waits for orders and sends video while someone watches."""
     await relay.receive(socket, socket.app.state.media)
+
+
+def _own_origin(request: Request) -> str:
+    """Return where the caller found us, if by a name of ours; else our first: a `Host` is anybody's word."""
+    context: MediaContext = request.app.state.media
+    asked = f"https://{request.headers.get('host', '')}"
+    return asked if asked in context.origins else context.console
 
 
 def _longest(request: Request) -> timedelta:

@@ -51,11 +51,13 @@ class MediaContext:
     """In `app.state.media`.
 
     Attributes:
+        console: the console's URL, without a slash at the end.
         origins: of pages that may open a view, e.g. `https://fleet.example:8443`.
     """
 
     db: Database
     bus: MediaBus
+    console: str
     origins: frozenset[str]
     longest_view: timedelta = MAX_VIEW
     refusals: Repeats = field(default_factory=Repeats)

@@ -207,13 +207,15 @@ def messaging_context(archive: Archive, dead_letters: DeadLetters) -> MessagingC
 
 def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
     """Return what the relay needs; views may be opened by our own pages, under any of our names."""
-    origins = frozenset(f"https://{name}:{rooms.ports.console}" for name in rooms.config.host_names)
     longest = parse_duration(rooms.config.get(Media).max_view, what="media.max_view")
-    return MediaContext(rooms.db, bus, origins, longest)
+    return MediaContext(rooms.db, bus, rooms.access.console, rooms.access.origins, longest)
 
 
 def _new_app(title: str, rooms: Rooms, house: House, edge: Edge, *, openapi_url: str | None) -> FastAPI:
-    app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url=openapi_url)
+    app = FastAPI(
+        title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url=openapi_url,
+        redirect_slashes=False,  # such a redirect leads to whatever host the request names
+    )  # fmt: skip
     add_error_handlers(app)
     app.state.edge = edge
     for door in rooms.doors:
