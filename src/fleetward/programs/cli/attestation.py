@@ -7,7 +7,7 @@ import click
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.ids import parse_id
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_json, print_table, show_time
+from fleetward.programs.cli.output import json_option, print_json, print_table, say, show_time
 
 _VENDOR_COLUMNS = {"subject": "Certificate", "until": "Until", "fingerprint": "SHA-256"}
 _REFERENCE_COLUMNS = {
@@ -40,7 +40,7 @@ def trust_vendor(ctx: click.Context, file: Path, as_json: bool) -> None:
     if as_json:
         print_json(added)
     else:
-        click.echo(f"{added['added']} new certificates trusted.")
+        say(f"{added['added']} new certificates trusted.")
 
 
 @vendor.command("list")

@@ -27,7 +27,7 @@ from fleetward.outside.auditing.folder import load_public_key, verify_folder
 from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_json, print_table
+from fleetward.programs.cli.output import json_option, print_json, print_table, say
 
 _PAGE = 2000
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -72,14 +72,14 @@ def export(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     lines = (json.dumps(one) for one in chain([log], islice(_entries(api), size)))
     if file is None:
         for line in lines:
-            click.echo(line)
+            say(line)
         return
     with file.open("w") as out:
         out.writelines(f"{line}\n" for line in lines)
     if as_json:
         print_json({"file": str(file), "entries": size})
     else:
-        click.echo(f"Wrote {file}. Verify it anywhere: fleetward audit verify --file {file}")
+        say(f"Wrote {file}. Verify it anywhere: fleetward audit verify --file {file}")
 
 
 @audit.command()
@@ -154,7 +154,7 @@ def _tell_verified(tree: Tree, key: Ed25519PublicKey, witnessed: int, *, as_json
         return
     seen = f", {witnessed} checkpoints witnessed" if witnessed else ""
     verified = click.style("verified", fg="green", bold=True)
-    click.echo(f"{verified}: {tree.size} entries, root {tree.root.hex()}{seen}")
+    say(f"{verified}: {tree.size} entries, root {tree.root.hex()}{seen}")
 
 
 def _give_proof(
@@ -171,11 +171,11 @@ def _give_proof(
         told = f"the log of {growth.second_size} entries begins with that of {growth.first_size}"
     if out is not None:
         out.write_text(json.dumps(proof) + "\n")
-        click.echo(f"Wrote {out}. Verify it anywhere: fleetward audit verify --proof {out}")
+        say(f"Wrote {out}. Verify it anywhere: fleetward audit verify --proof {out}")
     elif as_json:
         print_json(proof)
     else:
-        click.echo(f"{click.style('verified', fg='green', bold=True)}: {told}")
+        say(f"{click.style('verified', fg='green', bold=True)}: {told}")
 
 
 def _stopped_folder(ctx: click.Context, *, offline: bool) -> DataFolder | None:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table
+from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table, say
 
 _COLUMNS = {
     "number": "Number",
@@ -57,9 +57,9 @@ def replay(ctx: click.Context, number: int, as_json: bool) -> None:
     if as_json:
         print_json(found)
     elif found["handled"]:
-        click.echo(f"Dead letter {number} is handled.")
+        say(f"Dead letter {number} is handled.")
     else:
-        click.echo(f"Dead letter {number} failed again: {found['reason']}")
+        say(f"Dead letter {number} failed again: {found['reason']}")
     if not found["handled"]:
         ctx.exit(1)
 
@@ -74,4 +74,4 @@ def drop(ctx: click.Context, number: int, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(f"Dead letter {number} is deleted.")
+        say(f"Dead letter {number} is deleted.")

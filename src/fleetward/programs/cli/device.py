@@ -9,7 +9,15 @@ from fleetward.base.errors import ConfigError
 from fleetward.base.ids import parse_device_id
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
+from fleetward.programs.cli.output import (
+    json_option,
+    paint,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    show_time,
+)
 from fleetward.programs.cli.overview import bulk, firmware, why
 from fleetward.programs.cli.selecting import filter_options, resolve_filter
 
@@ -147,13 +155,13 @@ def show(ctx: click.Context, device_id: str, as_json: bool) -> None:
     if presence["since"]:
         verb = "connected" if presence["connected"] else "disconnected"
         why = f": {presence['reason']}" if presence["reason"] else ""
-        click.echo(f"\nPresence: {verb} since {show_time(presence['since'])}{why}")
+        say(f"\nPresence: {verb} since {show_time(presence['since'])}{why}")
     else:
-        click.echo("\nPresence: never connected")
+        say("\nPresence: never connected")
 
 
 def _show_certificates(certificates: list[dict[str, Any]]) -> None:
-    click.echo("\nCertificates, newest first")
+    say("\nCertificates, newest first")
     rows = [
         {
             "serial": f"{one['serial'][:12]}…",
@@ -170,9 +178,9 @@ def _show_certificates(certificates: list[dict[str, Any]]) -> None:
 
 def _show_appraisal(last: dict[str, Any]) -> None:
     verdict = click.style("good", fg="green") if last["good"] else click.style("bad", fg="red")
-    click.echo(f"\nLast appraisal: {verdict}, until {show_time(last['expires_at'])}")
+    say(f"\nLast appraisal: {verdict}, until {show_time(last['expires_at'])}")
     for reason in last["reasons"]:
-        click.echo(f"  {reason['message'] if isinstance(reason, dict) else reason}")
+        say(f"  {reason['message'] if isinstance(reason, dict) else reason}")
 
 
 def _reason_command(verb: str, help_text: str, *, is_required: bool = False) -> None:
@@ -191,7 +199,7 @@ def _reason_command(verb: str, help_text: str, *, is_required: bool = False) -> 
         if as_json:
             print_json(changed)
         else:
-            click.echo(f"{device_id} is {paint(changed['state'])}: {changed['state_reason']}")
+            say(f"{device_id} is {paint(changed['state'])}: {changed['state_reason']}")
 
 
 _reason_command("quarantine", "Cut ID off until it is released; its certificates stay.")
@@ -224,7 +232,7 @@ def command(
         print_json(done)
     else:
         said = done.get("result") or done.get("error") or _WHY.get(str(done["state"]), "")
-        click.echo(f"{name}: {paint(str(done['state']))} {said}")
+        say(f"{name}: {paint(str(done['state']))} {said}")
     if done["state"] != "done":
         ctx.exit(1)
 
@@ -280,5 +288,5 @@ def _show_claim(api: Api, added: dict[str, Any], *, as_json: bool) -> None:
     )  # fmt: skip
     import segno  # noqa: PLC0415 - only for people
 
-    click.echo("\nThe claim works once. As a QR code:")
+    say("\nThe claim works once. As a QR code:")
     segno.make(added["claim"], micro=False).terminal(compact=True)

@@ -11,7 +11,7 @@ from fleetward.base.errors import InvalidInputError
 from fleetward.base.ids import parse_duration
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, paint, print_json
+from fleetward.programs.cli.output import json_option, paint, print_json, say, visible
 
 _PAGE = 1000
 
@@ -52,7 +52,7 @@ def ack(ctx: click.Context, numbers: tuple[int, ...], note: str, as_json: bool) 
         if as_json:
             print_json(made)
         else:
-            click.echo(f"event {number}: acknowledged by {made['actor']} at {made['at'][:19]}")
+            say(f"event {number}: acknowledged by {made['actor']} at {made['at'][:19]}")
 
 
 def _pages(api: Api, device: str | None, since: str | None) -> Iterator[dict[str, Any]]:
@@ -83,6 +83,7 @@ def _print(event: dict[str, Any], *, as_json: bool) -> None:
         print_json(event)
         return
     at = click.style(event["time"][:19].replace("T", " "), dim=True)
-    click.echo(
-        f"{at}  {paint(event['severity']):<8}  {click.style(event['kind'], bold=True)}  {event['message']}"
+    say(
+        f"{at}  {paint(event['severity']):<8}  {click.style(event['kind'], bold=True)}"
+        f"  {visible(event['message'])}"
     )

@@ -24,7 +24,7 @@ from fleetward.base.errors import ConfigError, ConflictError, InvalidInputError
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import new_id, parse_device_id, parse_id
 from fleetward.features.enrollment.model import fingerprint_of
-from fleetward.programs.cli.output import json_option, print_facts, print_json
+from fleetward.programs.cli.output import json_option, print_facts, print_json, say
 from fleetward.wire import est
 from fleetward.wire.shipment import FactorySigningKey, ShipmentRow, render_manifest
 
@@ -108,7 +108,7 @@ def provision(
         print_json(report)
     else:
         print_facts({title.replace("_", " "): value for title, value in report.items()})
-        click.echo(f"\nNext: fleetward device import {out} --trust-factory {public_file}")
+        say(f"\nNext: fleetward device import {out} --trust-factory {public_file}")
 
 
 def _of_kind(kind: _Kind, paths: tuple[Path, ...]) -> list[tuple[_Kind, Path]]:

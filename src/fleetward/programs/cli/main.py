@@ -11,6 +11,7 @@ import click
 
 from fleetward import __version__
 from fleetward.base.errors import FleetwardError, UnavailableError
+from fleetward.programs.cli.output import say
 
 # command → (module:attribute, one line of help); the help stands here so that --help imports nothing.
 _COMMANDS = {
@@ -140,11 +141,11 @@ def _show(error: FleetwardError) -> None:
         body = {"code": error.code, "message": error.message, "hint": error.hint, "cause": cause}
         click.echo(json.dumps({"error": body}), err=True)
         return
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {error.message}", err=True)
+    say(f"{click.style('error', fg='red', bold=True)}: {error.message}", err=True)
     if cause:
-        click.echo(f"  {click.style('cause', fg='cyan')}: {cause}", err=True)
+        say(f"  {click.style('cause', fg='cyan')}: {cause}", err=True)
     if error.hint:
-        click.echo(f"  {click.style('next', fg='cyan')}: {error.hint}", err=True)
+        say(f"  {click.style('next', fg='cyan')}: {error.hint}", err=True)
 
 
 def _cause_of(error: FleetwardError) -> str:

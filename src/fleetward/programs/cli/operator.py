@@ -6,7 +6,7 @@ import click
 
 from fleetward.base.errors import NotFoundError
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table
+from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table, say
 
 _COLUMNS = {
     "name": "Name",
@@ -71,7 +71,7 @@ def role(ctx: click.Context, name: str, give: tuple[str, ...], take: tuple[str, 
     if as_json:
         print_json(found["grants"])
     else:
-        click.echo(f"{name}: {_roles(found)}")
+        say(f"{name}: {_roles(found)}")
 
 
 @operator.command()
@@ -120,14 +120,14 @@ def _show_link(made: dict[str, Any], *, as_json: bool) -> None:
         print_json(made)
     else:
         print_facts({"operator": made.get("name"), "link": made["link"], "until": made["expires_at"]})
-        click.echo("It works once and is not shown again: hand it over by a way you trust.")
+        say("It works once and is not shown again: hand it over by a way you trust.")
 
 
 def _show_state(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{found['name']} is {found['state']}.")
+        say(f"{found['name']} is {found['state']}.")
 
 
 def _roles(found: dict[str, Any]) -> str:

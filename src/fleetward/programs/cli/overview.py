@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
+from fleetward.programs.cli.output import (
+    json_option,
+    paint,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    show_time,
+)
 from fleetward.programs.cli.selecting import filter_options, resolve_filter
 
 _MARK = {True: ("✓", "green"), False: ("✗", "red")}
@@ -26,16 +34,16 @@ def today(ctx: click.Context, as_json: bool) -> None:
         print_json(found)
         return
     if not found["cards"]:
-        click.echo("Nothing waits for you.")
+        say("Nothing waits for you.")
     for card in found["cards"]:
-        click.echo(f"{paint(card['severity'])}  {click.style(card['title'], bold=True)}")
+        say(f"{paint(card['severity'])}  {click.style(card['title'], bold=True)}")
         for item in card["items"]:
             number = f"[event {item['event']}] " if item["event"] is not None else ""
             _wrap(f"{number}{item['label']}")
         if card["count"] > len(card["items"]):
             _wrap(f"… and {card['count'] - len(card['items']):,} more")
         _wrap(card["command"], colour="cyan")
-        click.echo()
+        say()
 
 
 @click.command()
@@ -49,7 +57,7 @@ def checklist(ctx: click.Context, as_json: bool) -> None:
         return
     for check in found:
         state = click.style(check["state"].ljust(4), fg=_STATE_COLOUR[check["state"]], bold=True)
-        click.echo(f"{state}  {click.style(check['title'], bold=True)}: {check['found']}")
+        say(f"{state}  {click.style(check['title'], bold=True)}: {check['found']}")
         _wrap(check["fix"], indent=6)
         _wrap(check["command"], indent=6, colour="cyan")
 
@@ -67,14 +75,14 @@ def why(ctx: click.Context, device_id: str, as_json: bool) -> None:
     for question in found["questions"]:
         mark, colour = _MARK[question["good"]]
         name = question["question"].replace("_", " ")
-        click.echo(f"{click.style(f'{mark} {name}', fg=colour, bold=True)}")
+        say(f"{click.style(f'{mark} {name}', fg=colour, bold=True)}")
         _wrap(question["answer"])
         for fact in question["facts"]:
             mark, colour = _MARK[fact["good"]]
             _wrap(f"{mark} {fact['what']}: {fact['value']}", indent=4, colour=colour)
         _wrap(question["fix"])
         _wrap(question["command"], colour="cyan")
-        click.echo()
+        say()
 
 
 @click.command()
@@ -141,13 +149,13 @@ def bulk(
 
 def _show_plan(found: dict[str, Any]) -> None:
     verb = "changed" if found["applied"] else "would change"
-    click.echo(f"{found['action']}: {found['will_change']:,} of {found['matching']:,} devices {verb}")
+    say(f"{found['action']}: {found['will_change']:,} of {found['matching']:,} devices {verb}")
     _wrap(", ".join(found["devices"][:_SHOWN]) + (" …" if found["will_change"] > _SHOWN else ""))
     if found["skipped"]:
-        click.echo(f"{found['skipped_count']:,} stay as they are:")
+        say(f"{found['skipped_count']:,} stay as they are:")
         print_table(found["skipped"][:_SHOWN], {"id": "Device", "why": "Why"}, empty="")
     if not found["applied"]:
-        click.echo("Nothing was changed. Add --apply to do it.")
+        say("Nothing was changed. Add --apply to do it.")
 
 
 def _parse_argument(text: str) -> tuple[str, str]:
@@ -165,4 +173,4 @@ def _wrap(text: str, *, indent: int = 2, colour: str | None = None) -> None:
     """Print a text over as many lines as the terminal needs; nothing when it is empty."""
     width = max(40, min(shutil.get_terminal_size().columns, 120)) - indent
     for number, line in enumerate(textwrap.wrap(text, width, break_long_words=False)):
-        click.echo(" " * (indent if number == 0 else indent + 2) + click.style(line, fg=colour))
+        say(" " * (indent if number == 0 else indent + 2) + click.style(line, fg=colour))

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table
+from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table, say
 
 _COLUMNS = {
     "model": "Model",
@@ -48,7 +48,7 @@ def publish(ctx: click.Context, file: Path, model: str, version: str, sbom: Path
         return
     print_facts({heading: published.get(key) for key, heading in _COLUMNS.items()})
     if published["state"] == "pending":
-        click.echo(f"It waits for two approvals: fleetward release approve {model} {version}")
+        say(f"It waits for two approvals: fleetward release approve {model} {version}")
 
 
 @release.command()

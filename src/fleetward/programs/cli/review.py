@@ -7,7 +7,7 @@ import click
 
 from fleetward.base.files import write_atomically
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table
+from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table, say
 
 _COLUMNS = {
     "id": "Review",
@@ -82,7 +82,7 @@ def decide(
     if as_json:
         print_json(item)
     else:
-        click.echo(f"{item['operator']}'s {item['role']} in {item['group']}: {item['decision']}")
+        say(f"{item['operator']}'s {item['role']} in {item['group']}: {item['decision']}")
 
 
 @review.command()

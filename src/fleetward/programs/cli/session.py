@@ -14,7 +14,7 @@ from fleetward.base.layout import DataFolder
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli import credentials
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_facts, print_json
+from fleetward.programs.cli.output import json_option, print_facts, print_json, say
 
 _SLOWER_S = 5
 
@@ -35,7 +35,7 @@ def login(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json({"server": server, "operator": kept.operator, "expires_at": kept.expires_at})
     else:
-        click.echo(f"Signed in to {server} as {kept.operator}, until {kept.expires_at}.")
+        say(f"Signed in to {server} as {kept.operator}, until {kept.expires_at}.")
 
 
 @click.command()
@@ -59,7 +59,7 @@ def logout(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json({"server": kept.server, "signed_out": True})
     else:
-        click.echo(f"Signed out of {kept.server}.")
+        say(f"Signed out of {kept.server}.")
 
 
 @click.command()
@@ -116,9 +116,9 @@ def _show_code(began: dict[str, Any], *, as_json: bool) -> None:
         click.echo(json.dumps(shown), err=True)
         return
     code = click.style(began["user_code"], bold=True)
-    click.echo(f"Open this page where you are signed in, and compare the code {code}:\n", err=True)
-    click.echo(f"  {began['verification_uri_complete']}\n", err=True)
-    click.echo("Waiting for your answer there …", err=True)
+    say(f"Open this page where you are signed in, and compare the code {code}:\n", err=True)
+    say(f"  {began['verification_uri_complete']}\n", err=True)
+    say("Waiting for your answer there …", err=True)
 
 
 def _await_token(api: Api, began: dict[str, Any]) -> dict[str, Any]:

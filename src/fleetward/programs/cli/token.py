@@ -3,7 +3,7 @@
 import click
 
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table
+from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table, say
 
 _COLUMNS = {
     "id": "Id",
@@ -35,7 +35,7 @@ def create(ctx: click.Context, name: str, scopes: tuple[str, ...], expires_in: s
         return
     print_facts({"token": made["token"], "id": made["id"], "until": made["expires_at"],
                  "may": ", ".join(made["scopes"])})  # fmt: skip
-    click.echo("It is not shown again. Give it to the program as FLEETWARD_TOKEN.")
+    say("It is not shown again. Give it to the program as FLEETWARD_TOKEN.")
 
 
 @token.command("list")
@@ -61,4 +61,4 @@ def revoke(ctx: click.Context, token_id: str, as_json: bool) -> None:
     if as_json:
         print_json({"id": token_id, "revoked": True})
     else:
-        click.echo(f"Token {token_id} is revoked.")
+        say(f"Token {token_id} is revoked.")

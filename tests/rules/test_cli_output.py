@@ -1,0 +1,75 @@
+"""Nothing that strangers or devices said is obeyed by an operator's terminal."""
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetward.programs.cli import output
+from fleetward.programs.cli.output import print_facts, print_json, print_table, say, visible
+
+HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x1b[8m\r\n\u202eevil\u2066\x9b31m\x7f\u2028z\ud800"
+COLOURS = re.compile(r"\x1b\[(?:0|1|2|3[1-6]|9[0-7])m")
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    found = capsys.readouterr()
+    return found.out + found.err
+
+
+def unseen(text: str) -> set[str]:
+    return {one for one in COLOURS.sub("", text) if unicodedata.category(one)[0] == "C"} - {"\n", "\t"}
+
+
+@given(st.text())
+def test_a_value_has_only_what_can_be_seen(text: str) -> None:
+    found = visible(text)
+    assert all(unicodedata.category(one)[0] != "C" and one not in "\u2028\u2029" for one in found)
+    if all(one.isprintable() for one in text):
+        assert found == text
+
+
+def test_what_cannot_be_seen_becomes_a_mark() -> None:
+    assert visible("\x1b[2J\u202e\n") == r"\x1b[2J\u202e\n"
+
+
+@pytest.mark.parametrize("err", [False, True])
+def test_colours_of_ours_stay_and_no_other_order_does(
+    capsys: pytest.CaptureFixture[str], *, err: bool
+) -> None:
+    say(f"{click.style('ok', fg='green', bold=True)}\n{HOSTILE}", err=err)
+    found = shown(capsys)
+    assert unseen(found) == set()
+    assert "\\x1b[8m" in found, "what hides text is not a colour of ours"
+
+
+def test_facts_and_tables_keep_a_value_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts({"version": HOSTILE})
+    print_table([{"id": HOSTILE}], {"id": "Device"}, empty="")
+    found = shown(capsys)
+    assert unseen(found) == set()
+    assert not any(line.startswith("evil") for line in found.splitlines())
+
+
+def test_json_has_nothing_raw(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"said": HOSTILE})
+    found = shown(capsys)
+    assert found.rstrip("\n").isprintable()
+    assert json.loads(found)["said"] == HOSTILE
+
+
+def test_the_command_line_prints_by_no_other_way() -> None:
+    """`click.echo` shows what it is given; one line of JSON is escaped by itself."""
+    folder = Path(output.__file__).parent
+    found = {
+        f"{path.name}: {line.strip()}"
+        for path in folder.glob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"click\.(?:echo|secho|echo_via_pager)\(|\bprint\(", line)
+    }
+    assert {one for one in found if not one.startswith("output.py") and "json.dumps" not in one} == set()
