@@ -178,7 +178,9 @@ class TlsHttpProtocol(HttpToolsProtocol):
             self._pace = None
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Say so where nothing was answered yet, and hang up."""
+        """Say so where nothing was answered yet, and hang up: once, however long the client stays."""
+        self._end_wait()
+        self._end_pace()
         self._on_limit(reason)
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is None or cycle.response_complete or not cycle.response_started:
