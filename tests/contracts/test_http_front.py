@@ -150,6 +150,21 @@ def test_a_head_without_end_is_not_read_to_its_end(front: Front, start: bytes) -
     assert front.reasons() == ["head_too_large"]
 
 
+def test_a_client_that_goes_on_sending_is_cut_off(front: Front) -> None:
+    """By itself the transport would wait 30 s for the client's end of TLS, and decrypt all that comes."""
+    deadline = time.monotonic() + 20
+
+    def go_on(line: ssl.SSLSocket) -> None:
+        line.sendall(b"GET / HTTP/1.1\r\nx: ")
+        while time.monotonic() < deadline:
+            line.sendall(b"a" * 1_000)
+            time.sleep(0.01)
+
+    with front.open() as line, pytest.raises(OSError):  # noqa: PT011 - reset or closed, as the kernel likes
+        go_on(line)
+    assert front.reasons() == ["head_too_large"]
+
+
 def test_each_request_of_a_connection_has_a_head_of_its_own(front: Front) -> None:
     one = _head(_HEAD - 10).replace(b"connection: close", b"connection: keep-alive")
     with front.open() as line:

@@ -23,6 +23,7 @@ _TEXT = {
     431: "Request Header Fields Too Large",
 }
 _PACE_CHECKS = 4
+_LINGER_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ class TlsHttpProtocol(HttpToolsProtocol):
                 + b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(said), said)
             )
         self.transport.close()
+        # It waits for the client's end of TLS, and decrypts what comes until then.
+        self.loop.call_later(_LINGER_S, self.transport.abort)
 
 
 class TlsWebSocketProtocol(WebSocketsSansIOProtocol):
