@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fleetward.programs.simulator.attacks.target import Victim, enroll_victim, find_target
 from fleetward.wire.est import parse_certificates
+from support.agent_platform import wait_for
 from support.hierarchy import make_csr
 from support.mosquitto import mosquitto_command
 from support.platform import Platform, running_platform
@@ -139,10 +140,17 @@ def test_the_next_renewal_comes_from_the_new_authority(
 def test_ocsp_says_of_the_old_certificate_that_it_is_superseded(
     platform: Platform, veteran: Victim, tmp_path: Path
 ) -> None:
-    """The renewed one was used, so that the one before is revoked, whichever authority signed it."""
-    said = ask_ocsp(platform, veteran, tmp_path)
-    assert "Response verify OK" in said
-    assert "Reason: superseded" in said
+    """The renewed one was used, so that the one before is revoked, whichever authority signed it.
+
+    The broker tells of a session after it has let the device in, so that the answer follows soon.
+    """
+
+    def ask_until_revoked() -> str | None:
+        said = ask_ocsp(platform, veteran, tmp_path)
+        assert "Response verify OK" in said
+        return None if ": good" in said else said
+
+    assert "Reason: superseded" in wait_for(ask_until_revoked, "the old certificate to be revoked")
 
 
 def test_it_is_on_record_and_the_record_holds(platform: Platform, veteran: Victim) -> None:
