@@ -9,6 +9,7 @@ import pytest
 from fleetward.base.db import Database, Tx
 from fleetward.migrations.runner import migrate
 from support.clock import ManualClock
+from support.database import open_database
 from support.doors import find_undeclared
 from support.postgres import postgres_database
 
@@ -26,7 +27,7 @@ def db(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> It
         url = f"sqlite:///{tmp_path / 'fleetward.sqlite3'}"
     else:
         url = request.getfixturevalue("postgres_url")
-    database = Database(url, clock)
+    database = open_database(url, clock)
     migrate(database)
     yield database
     undeclared = find_undeclared(database)

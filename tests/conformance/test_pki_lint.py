@@ -18,6 +18,7 @@ from fleetward.features.pki.model import RevocationReason
 from fleetward.features.pki.service import PkiContext, revocation
 from fleetward.migrations.runner import migrate
 from support.clock import ManualClock
+from support.database import open_database
 from support.hierarchy import make_csr, make_pki
 from support.lint import lint_certificate, lint_crl, lint_ocsp
 
@@ -37,7 +38,7 @@ def pki(tmp_path: Path, clock: ManualClock) -> PkiContext:
 
 @pytest.fixture
 def db(tmp_path: Path, clock: ManualClock) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'db.sqlite3'}", clock)
+    database = open_database(f"sqlite:///{tmp_path / 'db.sqlite3'}", clock)
     migrate(database)
     return database
 

@@ -19,6 +19,7 @@ from fleetward.features.pki.model import RevocationReason
 from fleetward.features.pki.service import PkiContext
 from fleetward.migrations.runner import migrate
 from fleetward.programs.server.tls import server_context
+from support.database import open_database
 from support.hierarchy import make_csr, make_pki
 from support.https import serving
 from support.pki_app import make_pki_app
@@ -76,7 +77,7 @@ def run(*command: str, must_pass: bool = True) -> str:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     now = datetime.now(UTC)  # noqa: TID251 - these programs read the system's clock
-    db = Database(f"sqlite:///{tmp_path / 'db.sqlite3'}", SystemClock())
+    db = open_database(f"sqlite:///{tmp_path / 'db.sqlite3'}", SystemClock())
     migrate(db)
     made = make_pki(tmp_path, now)
     ensure_server_certificate(tmp_path, made.server_ca, ["localhost", "127.0.0.1", "::1"], now)

@@ -29,6 +29,7 @@ from fleetward.features.messaging import service as messaging
 from fleetward.features.updates import service as updates
 from fleetward.migrations.runner import migrate, schema_version
 from support.clock import ManualClock
+from support.database import open_database
 from support.saved_database import KEY_MARK
 
 SAVED = sorted((Path(__file__).parent / "saved").glob("*.sql"))
@@ -104,7 +105,7 @@ def test_every_step_may_run_twice(db: Database, step: str) -> None:
 def empty(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
     is_sqlite = request.param == "sqlite"
     url = f"sqlite:///{tmp_path / 'e.sqlite3'}" if is_sqlite else request.getfixturevalue("postgres_url")
-    database = Database(url, clock)
+    database = open_database(url, clock)
     yield database
     database.close()
 
@@ -140,7 +141,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) ->
     path = tmp_path / "saved.sqlite3"
     with closing(sqlite3.connect(path)) as raw:
         raw.executescript(request.param.read_text())
-    database = Database(f"sqlite:///{path}", clock)
+    database = open_database(f"sqlite:///{path}", clock)
     yield database
     database.close()
 

@@ -21,6 +21,7 @@ from fleetward.migrations import beside
 from fleetward.migrations.runner import alembic_config, migrate
 from support.broker import wait_for
 from support.clock import ManualClock
+from support.database import open_database
 
 # What the release before (commit 7b9f55b) left: its whole data folder, and the newest step it knew.
 OLD_FOLDER = Path(__file__).parent / "saved" / "7b9f55b.tar.gz"
@@ -52,7 +53,7 @@ def old_rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 @pytest.fixture
 def old(postgres_url: str, clock: ManualClock) -> Iterator[Database]:
     """PostgreSQL as the release before left it, empty."""
-    database = Database(postgres_url, clock)
+    database = open_database(postgres_url, clock)
     with database.write("t") as tx:
         config = alembic_config()
         config.attributes["connection"] = tx.conn
@@ -246,7 +247,7 @@ def test_a_page_of_a_device_reads_along_the_index(
 ) -> None:
     is_sqlite = kind == "sqlite"
     url = f"sqlite:///{tmp_path / 'i.sqlite3'}" if is_sqlite else request.getfixturevalue("postgres_url")
-    db = Database(url, clock)
+    db = open_database(url, clock)
     migrate(db)
     with db.write("t") as tx:
         tx.conn.execute(sa.text(MANY_EVENTS))

@@ -15,6 +15,7 @@ from fleetward.features.access.http import router
 from fleetward.features.audit import service as audit
 from fleetward.migrations.runner import migrate
 from support.access import LOCAL, PASSWORD, AccessHouse, Browser, make_house
+from support.database import open_database
 
 # These ask, or begin what a second request finishes.
 ASK = {
@@ -216,7 +217,7 @@ BY_BOB = (
 
 def empty_database(house: AccessHouse) -> Database:
     folder = Path(house.db.engine.url.database or "").parent
-    db = Database(f"sqlite:///{folder / 'empty.sqlite3'}", SystemClock())
+    db = open_database(f"sqlite:///{folder / 'empty.sqlite3'}", SystemClock())
     migrate(db)
     return db
 
@@ -228,7 +229,7 @@ def actions(house: AccessHouse, after: int = -1) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Any:
-    db = Database(f"sqlite:///{tmp_path / 'db.sqlite3'}", SystemClock())
+    db = open_database(f"sqlite:///{tmp_path / 'db.sqlite3'}", SystemClock())
     migrate(db)
     yield make_house(db, tmp_path)
     db.close()

@@ -8,12 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from fleetward.base.clock import SystemClock
-from fleetward.base.db import Database
 from fleetward.features.access.context import SingleSignOn
 from fleetward.features.access.model.roles import Role
 from fleetward.migrations.runner import migrate
 from fleetward.outside.oidc.client import OidcProvider, ProviderSettings
 from support.access import COOKIE, AccessHouse, Browser, make_house
+from support.database import open_database
 from support.openid_provider import CLIENT_ID, CLIENT_SECRET, RunningProvider, running_provider
 from support.people import add_operator
 
@@ -29,7 +29,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvid
 
 @pytest.fixture
 def house(tmp_path: Path, provider: RunningProvider) -> Iterator[AccessHouse]:
-    db = Database(f"sqlite:///{tmp_path / 'db.sqlite3'}", SystemClock())
+    db = open_database(f"sqlite:///{tmp_path / 'db.sqlite3'}", SystemClock())
     migrate(db)
     settings = ProviderSettings(
         provider.issuer, CLIENT_ID, CLIENT_SECRET, ("openid", "profile"), "groups", provider.ca_file

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fleetward.base.db import Database
 from fleetward.base.events import Severity, list_events
 from fleetward.base.layout import DataFolder
 from fleetward.features.audit import service, store
@@ -23,6 +22,7 @@ from fleetward.migrations.runner import migrate
 from fleetward.outside.auditing.folder import verify_folder
 from support.audit import AuditRig
 from support.clock import ManualClock
+from support.database import open_database
 from support.postgres import postgres_database
 
 SIZE = 14
@@ -41,7 +41,7 @@ def filled(
         url = f"sqlite:///{folder / 'fleetward.sqlite3'}"
         if request.param == "postgresql":
             url = stack.enter_context(postgres_database(request.config))
-        made = AuditRig(Database(url, clock), folder, clock)
+        made = AuditRig(open_database(url, clock), folder, clock)
         stack.callback(lambda: made.db.close())  # noqa: PLW0108 - a restart replaces it
         migrate(made.db)
         made.append(SIZE, checkpoint_every=4)

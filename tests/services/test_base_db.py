@@ -16,6 +16,7 @@ from fleetward.base.clock import SystemClock
 from fleetward.base.db import Database
 from fleetward.base.errors import CorruptDataError, InvalidInputError, UnavailableError
 from fleetward.base.web import render_error
+from support.database import open_database
 
 _rows = sa.Table(
     "test_rows",
@@ -178,7 +179,7 @@ def test_the_files_of_sqlite_are_their_owners_alone(tmp_path: Path, *, was_there
         file.touch(mode=0o644)
     old = os.umask(0o022)
     try:
-        opened = Database(f"sqlite:///{file}", SystemClock())
+        opened = open_database(f"sqlite:///{file}", SystemClock())
         with opened.write("system:test") as tx:
             tx.conn.exec_driver_sql("CREATE TABLE kept (number INTEGER)")
         modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}

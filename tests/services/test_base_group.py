@@ -17,6 +17,7 @@ from fleetward.base.group import GroupWriter
 from fleetward.features.audit import service as audit
 from fleetward.migrations.runner import migrate
 from support.clock import ManualClock
+from support.database import open_database
 
 _asking = ContextVar("asking", default="nobody")
 
@@ -93,7 +94,7 @@ def test_those_who_wait_share_one_commit(sqlite: Database) -> None:
 
 @pytest.fixture
 def sqlite(tmp_path: Path, clock: ManualClock) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'group.sqlite3'}", clock)
+    database = open_database(f"sqlite:///{tmp_path / 'group.sqlite3'}", clock)
     migrate(database)
     return database
 

@@ -17,6 +17,7 @@ from fleetward.base.db import Database, Tx
 from fleetward.base.events import emit, find_last_event_id, list_events
 from fleetward.migrations.runner import migrate
 from support.clock import ManualClock
+from support.database import open_database
 from support.events import Follower
 
 _WRITERS, _ROUNDS = 8, 15
@@ -24,7 +25,7 @@ _WRITERS, _ROUNDS = 8, 15
 
 @pytest.fixture
 def postgres(postgres_url: str, clock: ManualClock) -> Iterator[Database]:
-    database = Database(postgres_url, clock)
+    database = open_database(postgres_url, clock)
     migrate(database)
     yield database
     database.close()
@@ -162,7 +163,7 @@ def test_writers_in_other_processes_keep_the_order(db: Database) -> None:
         from fleetward.base.db import Database
         from fleetward.base.events import emit
         url, name = sys.argv[1:]
-        db, dice = Database(url, SystemClock()), random.Random(name)
+        db, dice = open_database(url, SystemClock()), random.Random(name)
         for number in range(40):
             with db.write("system:test") as tx:
                 emit(tx, "test.happened", f"{name}-{number}")

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from fleetward.base.db import Database, Tx
+from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError
 from fleetward.base.feature import Feature, Forget, House, Role, Timer
 from fleetward.programs.server.timers import acts_of, repeat
 from support.clock import ManualClock
+from support.database import open_database
 
 
 def make_house(folder: Path) -> House:
     clock = ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
-    return House(Database(f"sqlite:///{folder / 'db.sqlite3'}", clock), clock)
+    return House(open_database(f"sqlite:///{folder / 'db.sqlite3'}", clock), clock)
 
 
 def test_cancelling_waits_for_the_act_that_is_running() -> None:

@@ -26,13 +26,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward.base.agent_config import AgentConfig, Keys, SoftwareKeys, render_agent_config
 from fleetward.base.clock import Clock, SystemClock
-from fleetward.base.db import Database
 from fleetward.base.files import write_secret
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.migrations.runner import migrate
 from fleetward.programs.server.tls import TlsServer, devices_context
 from support.agent_peers import PlainBroker, broker_settings, free_port
+from support.database import open_database
 from support.enrollment import add_model, make_app, make_pki
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class SmallPlatform:
     def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
         """Prepare a platform that lives by `clock`, the system's when it is None."""
         self.folder = folder
-        self.db = Database(f"sqlite:///{folder / 'db.sqlite3'}", clock or SystemClock())
+        self.db = open_database(f"sqlite:///{folder / 'db.sqlite3'}", clock or SystemClock())
         migrate(self.db)
         self.pki = make_pki(folder, self.db)
         ensure_server_certificate(folder, self.pki.server_ca, ["localhost"], self.db.clock.now())

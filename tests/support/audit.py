@@ -13,6 +13,7 @@ from fleetward.features.audit import service, store
 from fleetward.features.audit.service import Keeper, LogNotary
 from fleetward.outside.auditing.witness import FileWitness
 from support.clock import ManualClock
+from support.database import open_database
 
 ORIGIN = "example.org/audit"
 
@@ -32,7 +33,7 @@ class AuditRig:
         """Start the platform anew: what it remembered is gone."""
         self.db.close()
         self.notary = LogNotary(self.key, ORIGIN)
-        self.db = Database(self.url, self.clock, notary=self.notary)
+        self.db = open_database(self.url, self.clock, notary=self.notary)
         self.keeper = Keeper(self.db, self.notary, self.witness)
 
     def change(self, *statements: str, **values: object) -> None:
@@ -73,7 +74,7 @@ class AuditRig:
             empty=b"",
         )
         notary = LogNotary(key, ORIGIN)
-        forger = Database(self.url, self.clock, notary=notary)
+        forger = open_database(self.url, self.clock, notary=notary)
         keeper = Keeper(forger, notary, None)
         for number in range(count):
             with forger.write("operator:nobody") as tx:

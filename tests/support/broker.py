@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import CertificateSigningRequestBuilder, Name
 
 from fleetward.base.clock import SystemClock
-from fleetward.base.db import Database, Tx
+from fleetward.base.db import Tx
 from fleetward.base.events import Event, Severity, emit, list_events
 from fleetward.base.feature import Feature, Hears
 from fleetward.features.attestation import store as appraisals
@@ -41,6 +41,7 @@ from fleetward.outside.nats.runtime import ROLES, Messaging, MessagingSettings, 
 from fleetward.outside.nats.streams import Retention
 from fleetward.programs.server.build import parts_of
 from fleetward.programs.server.doors import DOORS
+from support.database import open_database
 from support.hierarchy import TRUST_DOMAIN, make_pki
 from support.mosquitto import mosquitto_command
 
@@ -106,7 +107,7 @@ class Rig:
         ensure_server_certificate(folder, self.pki.server_ca, ["localhost", "127.0.0.1"], self.clock.now())
         self.keys: NatsKeys = ensure_nats_keys(folder / "keys")
         (folder / "logs").mkdir(exist_ok=True)
-        self.db = Database(database or f"sqlite:///{folder / 'fleetward.sqlite3'}", self.clock)
+        self.db = open_database(database or f"sqlite:///{folder / 'fleetward.sqlite3'}", self.clock)
         migrate(self.db)
         self.mqtt_port, self.nats_port = _free_port(), _free_port()
         self.broker = BrokerSettings(

@@ -28,6 +28,7 @@ from fleetward.features.pki.authority.ceremony import create_hierarchy, load_ca,
 from fleetward.features.pki.authority.profiles import RevocationUrls
 from fleetward.features.pki.service import PkiContext
 from fleetward.migrations.runner import migrate
+from support.database import open_database
 
 TRUST_DOMAIN = "fleet.test"
 Name = tuple[x509.ObjectIdentifier, str]
@@ -36,7 +37,7 @@ Name = tuple[x509.ObjectIdentifier, str]
 @contextmanager
 def sqlite_in(folder: Path, clock: Clock) -> Iterator[Database]:
     """A migrated SQLite alone, where no test is about what differs between databases."""
-    db = Database(f"sqlite:///{folder / 'db.sqlite3'}", clock)
+    db = open_database(f"sqlite:///{folder / 'db.sqlite3'}", clock)
     migrate(db)
     yield db
     db.close()

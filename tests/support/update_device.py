@@ -17,7 +17,6 @@ from starlette.requests import HTTPConnection
 
 from fleetward.base.agent_config import AgentConfig, SoftwareKeys
 from fleetward.base.clock import Clock
-from fleetward.base.db import Database
 from fleetward.base.errors import UnavailableError
 from fleetward.base.web import add_error_handlers
 from fleetward.features.devices.model import Device as RegisteredDevice
@@ -37,6 +36,7 @@ from fleetward.outside.slots.folder import SlotFolder, prepare_slot
 from fleetward.programs.agent.abilities.updates.runner import Outlets, UpdateRunner
 from fleetward.programs.agent.boot import Start, start_firmware
 from fleetward.programs.agent.log import AgentLog
+from support.database import open_database
 from support.updates import MODEL, Publisher, make_publisher
 
 OLD = b"old firmware " * 5_000
@@ -259,7 +259,7 @@ class UpdateRig:
 @contextmanager
 def update_rig(folder: Path, clock: Clock) -> Iterator[UpdateRig]:
     """Run one. SQLite is enough: the device does not see the database."""
-    database = Database(f"sqlite:///{folder / 'fleetward.sqlite3'}", clock)
+    database = open_database(f"sqlite:///{folder / 'fleetward.sqlite3'}", clock)
     migrate(database)
     publisher = make_publisher(folder / "platform", database, MODEL, "camera-2")
     device = Device.provision(folder / "device", publisher, publisher.publish("1.0.0", OLD), OLD, clock)

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleetward.base.db import Database
 from fleetward.base.errors import CorruptDataError, FleetwardError
 from fleetward.features.updates.boot.selection import BootRules, select
 from fleetward.features.updates.ports import Download
@@ -28,6 +27,7 @@ from fleetward.migrations.runner import migrate
 from fleetward.programs.agent.pinned import load_pinned_keys
 from fleetward.wire import update_paths as paths
 from support.clock import ManualClock
+from support.database import open_database
 from support.forking import start_fork
 from support.lossy_disk import TRACE_CALLS, TRACE_OPTIONS, LossyDisk, Op, record
 from support.update_device import Answer, Device
@@ -86,7 +86,7 @@ class World:
 
 def make_world(folder: Path, *, image_bytes: int) -> World:
     clock = ManualClock(NOW)
-    database = Database(f"sqlite:///{folder / 'fleetward.sqlite3'}", clock)
+    database = open_database(f"sqlite:///{folder / 'fleetward.sqlite3'}", clock)
     migrate(database)
     publisher = make_publisher(folder / "platform", database, MODEL)
     old, new = random.randbytes(image_bytes), random.randbytes(image_bytes + 777)

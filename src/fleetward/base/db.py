@@ -102,6 +102,14 @@ class Notary(Protocol):
         ...
 
 
+class Journal(Protocol):
+    """Keeps the record of what changed; `base.journal` writes it."""
+
+    def __call__(self, tx: "Tx", action: str, subject: str, **details: Any) -> int:
+        """Record one change in its transaction; return its sequence number."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tx:
     """One transaction: its connection, its time and on whose behalf it acts.
@@ -109,6 +117,7 @@ class Tx:
     Attributes:
         actor: who caused it, e.g. `operator:admin`, `device:cam-1`, `system:renewal`.
         notary: signs the audit log; None only where no platform runs.
+        journal: keeps the record of changes; None where the transaction only reads.
         is_writing: whether it commits what it changes.
         outgoing: rows of `events` that wait for its end; `base.events` alone touches them.
     """
@@ -117,6 +126,7 @@ class Tx:
     now: datetime
     actor: str
     notary: Notary | None = None
+    journal: Journal | None = None
     is_writing: bool = False
     outgoing: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _before_commit: list[Callable[[], None]] = field(default_factory=list, repr=False)
@@ -139,9 +149,16 @@ class Tx:
 class Database:
     """Opens transactions. Thread-safe; make one per process."""
 
-    def __init__(self, url: str, clock: Clock, *, notary: Notary | None = None) -> None:
-        """Connect lazily to `url`, e.g. `sqlite:////var/lib/fleetward/db.sqlite3` or `postgresql+psycopg://…`."""
+    def __init__(
+        self, url: str, clock: Clock, *, journal: Journal | None = None, notary: Notary | None = None
+    ) -> None:
+        """Connect lazily to `url`, e.g. `sqlite:////var/lib/fleetward/db.sqlite3` or `postgresql+psycopg://…`.
+
+        Args:
+            journal: keeps the record of what changes; without one, no change of state can be made.
+        """
         self.clock = clock
+        self._journal = journal
         self._notary = notary
         self.engine = _make_engine(url)
         self._listeners: list[Callable[[], None]] = []
@@ -169,11 +186,8 @@ class Database:
         Args:
             is_told: whether the listeners of `on_write` hear of it.
         """
-        with self._connect(is_write=True) as conn:
-            tx = Tx(conn, self.clock.now(), actor, self._notary, is_writing=True)
+        with self._connect(is_write=True) as conn, self._begin(conn, actor) as tx:
             yield tx
-            for act in tx._before_commit:  # noqa: SLF001 - its owner
-                act()
         for listener in self._listeners if is_told else ():
             listener()
 
@@ -209,13 +223,18 @@ class Database:
         for listener in self._listeners:
             listener()
 
+    @contextmanager
+    def _begin(self, conn: sa.Connection, actor: str) -> Iterator[Tx]:
+        """Give out a transaction, and do at its end what was to come last."""
+        tx = Tx(conn, self.clock.now(), actor, self._notary, self._journal, is_writing=True)
+        yield tx
+        for act in tx._before_commit:  # noqa: SLF001 - its owner
+            act()
+
     def _run_one(self, conn: sa.Connection, job: Job[Any]) -> None:
-        tx = Tx(conn, self.clock.now(), job.actor, self._notary, is_writing=True)
         try:
-            with _telling_errors(), conn.begin_nested():
+            with _telling_errors(), conn.begin_nested(), self._begin(conn, job.actor) as tx:
                 job.value = job.context.run(job.work, tx)
-                for act in tx._before_commit:  # noqa: SLF001 - its owner
-                    act()
         except Exception as error:
             job.error = error
             driver: Any = conn.connection.driver_connection

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from fleetward.base import journal
 from fleetward.base.db import IdQuery, Tx
 from fleetward.base.errors import ConflictError, NotFoundError
 from fleetward.base.events import Severity, emit
 from fleetward.base.ids import parse_device_id, parse_id, render_duration
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import store
 from fleetward.features.devices.model import (
     Counts,
@@ -53,7 +53,7 @@ def add_model(tx: Tx, model: Model) -> Model:
     if existing is not None:
         raise ConflictError(f"model {model.id}: expected a new id, found one with other rules")
     store.insert_model(tx, model)
-    audit.append(
+    journal.record(
         tx,
         "model.added",
         f"model:{model.id}",
@@ -103,7 +103,7 @@ def register(
     _check_hardware_is_free(tx, device_id, hardware)
     device = _new_device(tx, device_id, model_id, group, hardware)
     store.insert_devices(tx, [device])
-    audit.append(
+    journal.record(
         tx,
         "device.registered",
         f"device:{device_id}",
@@ -131,7 +131,7 @@ def register_shipment(
         if taken.hardware is not None:
             _check_hardware_is_free(tx, chips[taken.hardware.fingerprint], taken.hardware)
     store.insert_devices(tx, [_new_device(tx, *row) for row in rows])
-    audit.append(
+    journal.record(
         tx, "shipment.imported", f"factory:{factory}", batch=batch, devices=len(rows),
         first=rows[0][0] if rows else None, last=rows[-1][0] if rows else None,
     )  # fmt: skip
@@ -234,7 +234,7 @@ def transition(tx: Tx, device_id: str, to: DeviceState, reason: str) -> Device:
     text = reason[:MAX_REASON_CHARS]
     if not store.update_state(tx, device, to, text):
         raise ConflictError(f"device {device_id}: expected it {device.state} as read, found it changed")
-    audit.append(
+    journal.record(
         tx, f"device.{to.value}", f"device:{device_id}", **{"from": device.state.value, "reason": text}
     )
     emit(
@@ -284,7 +284,7 @@ def record_enrollment(tx: Tx, device_id: str, tier: KeyTier) -> Device:
     if device.tier is not tier:
         store.update_device(tx, device_id, tier=tier.value)
         if device.tier is not None:
-            audit.append(
+            journal.record(
                 tx, "device.tier_changed", f"device:{device_id}", before=device.tier.value, after=tier.value
             )
     to = state_after_enrollment(device, model)
@@ -318,7 +318,7 @@ def bind_hardware(tx: Tx, device_id: str, hardware: HardwareIdentity) -> Device:
     store.update_device(
         tx, device_id, hardware_kind=hardware.kind.value, hardware_fingerprint=hardware.fingerprint
     )
-    audit.append(
+    journal.record(
         tx, "device.hardware_bound", f"device:{device_id}", kind=hardware.kind.value,
         fingerprint=hardware.fingerprint,
     )  # fmt: skip
@@ -331,7 +331,7 @@ def set_firmware_version(tx: Tx, device_id: str, version: str) -> None:
     if device.firmware_version == version:
         return
     store.update_device(tx, device_id, firmware_version=version)
-    audit.append(
+    journal.record(
         tx,
         "device.firmware_changed",
         f"device:{device_id}",

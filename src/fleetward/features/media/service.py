@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+from fleetward.base import journal
 from fleetward.base.clock import render_time
 from fleetward.base.db import Tx
 from fleetward.base.errors import NotFoundError
 from fleetward.base.events import Severity, emit
 from fleetward.base.ids import new_id, new_token
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.media import store
 from fleetward.features.media.model import (
@@ -51,7 +51,7 @@ def open_view(tx: Tx, device_id: str, *, longest: timedelta = MAX_VIEW) -> tuple
         expires_at=tx.now + longest,
     )
     store.insert_view(tx, view, hash_ticket(ticket))
-    audit.append(
+    journal.record(
         tx, "view.granted", f"device:{device_id}", view=view.id, expires_at=render_time(view.expires_at)
     )
     return view, ticket
@@ -66,7 +66,7 @@ def redeem_ticket(tx: Tx, ticket: str) -> View:
     view = check_ticket(store.find_by_ticket(tx, hash_ticket(ticket)), tx.now)
     if not store.redeem(tx, view.id):
         check_ticket(store.find_view(tx, view.id), tx.now)
-    audit.append(tx, "view.opened", f"device:{view.device_id}", view=view.id, viewer=view.actor)
+    journal.record(tx, "view.opened", f"device:{view.device_id}", view=view.id, viewer=view.actor)
     emit(
         tx, "view.opened", f"{view.actor} watches device {view.device_id}.", device=view.device_id,
         severity=Severity.NOTICE, view=view.id,
@@ -102,7 +102,7 @@ def close_view(tx: Tx, view_id: str, reason: str) -> None:
     view = get_view(tx, view_id)
     if not store.close(tx, view_id):
         return
-    audit.append(tx, "view.closed", f"device:{view.device_id}", view=view_id, reason=reason)
+    journal.record(tx, "view.closed", f"device:{view.device_id}", view=view_id, reason=reason)
     emit(
         tx, "view.closed", f"A view of device {view.device_id} ended: {reason}.", device=view.device_id,
         view=view_id, reason=reason,

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import click
 
+from fleetward.base import journal
 from fleetward.base.clock import SystemClock, render_time
 from fleetward.base.config import load_config
-from fleetward.base.db import Database
 from fleetward.base.events import Severity, emit
-from fleetward.features.audit import service as audit
 from fleetward.features.pki.authority.profiles import subject_key_id
 from fleetward.features.pki.authority.rollover import NAMES, replace_issuing_ca
 from fleetward.programs.server.doors import SETTINGS
 from fleetward.programs.server.folder import existing_folder
 from fleetward.programs.server.guard import hold_folder
-from fleetward.programs.server.initialise import database_url, load_notary, read_passphrase
+from fleetward.programs.server.initialise import load_notary, open_database, read_passphrase
 
 _ACTOR = "operator:root-keeper"
 
@@ -44,12 +43,12 @@ def rotate(
     config, clock = load_config(folder, SETTINGS), SystemClock()
     passphrase = read_passphrase(root_passphrase_file).encode()
     with hold_folder(folder):
-        db = Database(database_url(folder, config), clock, notary=load_notary(folder, config))
+        db = open_database(folder, config, clock, load_notary(folder, config))
         try:
             found = replace_issuing_ca(folder.path, name, config.trust_domain, passphrase, clock.now())
             key_id, until = subject_key_id(found).hex(), render_time(found.not_valid_after_utc)
             with db.write(_ACTOR) as tx:
-                audit.append(tx, "authority.rotated", f"authority:{name}", key_id=key_id, not_after=until)
+                journal.record(tx, "authority.rotated", f"authority:{name}", key_id=key_id, not_after=until)
                 emit(tx, "authority.rotated", f"The {name} has a new key, until {until}.",
                      severity=Severity.WARNING, authority=name, key_id=key_id)  # fmt: skip
         finally:

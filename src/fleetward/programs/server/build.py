@@ -56,7 +56,7 @@ from fleetward.outside.nats.worker import Parts
 from fleetward.programs.server.access import build_access
 from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.doors import DOORS, permissions_of, routes_at
-from fleetward.programs.server.initialise import blobs_url, database_url, load_notary
+from fleetward.programs.server.initialise import blobs_url, load_notary, open_database
 from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
 
@@ -145,7 +145,7 @@ def build_rooms(
         config=config,
         ports=ports,
         addresses=addresses,
-        db=Database(database_url(folder, config), clock, notary=notary),
+        db=open_database(folder, config, clock, notary),
         clock=clock,
         pki=pki,
         audit=AuditContext(notary, _witness(config)),

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from fleetward.base import journal
 from fleetward.base.clock import Clock
 from fleetward.base.config import ServerConfig, load_config, parse_config, render_config
 from fleetward.base.db import Database
@@ -108,6 +109,11 @@ def database_url(folder: DataFolder, config: ServerConfig) -> str:
     return config.database or f"sqlite:///{folder.database.resolve()}"
 
 
+def open_database(folder: DataFolder, config: ServerConfig, clock: Clock, notary: LogNotary) -> Database:
+    """Return the database of a platform, whose audit log takes down every change."""
+    return Database(database_url(folder, config), clock, journal=audit.append, notary=notary)
+
+
 def blobs_url(folder: DataFolder, config: ServerConfig) -> str:
     """Return where artifacts live: as set, or a folder in the folder."""
     return config.blobs or folder.blobs.resolve().as_uri()
@@ -196,13 +202,13 @@ def _ensure_audit_key(folder: DataFolder) -> None:
 
 def _prepare_database(folder: DataFolder, config: ServerConfig, clock: Clock, *, is_first: bool) -> None:
     notary = load_notary(folder, config)
-    db = Database(database_url(folder, config), clock, notary=notary)
+    db = open_database(folder, config, clock, notary)
     try:
         before, _ = migrate(db)
         adopt_log(folder, db, notary)
         if before is None or is_first:
             with db.write("system:init") as tx:
-                audit.append(tx, "platform.initialised", f"platform:{config.trust_domain}")
+                journal.record(tx, "platform.initialised", f"platform:{config.trust_domain}")
                 emit(tx, "platform.initialised", f"The platform of {config.trust_domain} was created.")
     finally:
         db.close()

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 
 import uvloop
 
+from fleetward.base import journal
 from fleetward.base.clock import SystemClock
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.errors import ConfigError
@@ -17,7 +18,6 @@ from fleetward.base.feature import House
 from fleetward.base.files import write_atomically
 from fleetward.base.layout import DataFolder
 from fleetward.base.logging import get_logger
-from fleetward.features.audit import service as audit
 from fleetward.features.pki.authority.ceremony import ensure_server_certificate, ensure_time_signer
 from fleetward.features.pki.model import identify_device
 from fleetward.migrations.runner import migrate
@@ -163,7 +163,7 @@ def _renew_certificates(rooms: Rooms) -> bool:
     if not ensure_server_certificate(path, rooms.pki.server_ca, rooms.config.host_names, now):
         return False
     with rooms.db.write("system:certificates") as tx:
-        audit.append(tx, "server_certificate.renewed", f"platform:{rooms.config.trust_domain}")
+        journal.record(tx, "server_certificate.renewed", f"platform:{rooms.config.trust_domain}")
     return True
 
 

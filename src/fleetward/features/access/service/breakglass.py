@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from fleetward.base import journal
 from fleetward.base.clock import render_time
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, ForbiddenError, NotFoundError
@@ -168,6 +169,6 @@ def _moved(glass: Glass) -> ConflictError:
 
 
 def _record(tx: Tx, action: str, glass: Glass, message: str, severity: Severity, **facts: str) -> int:
-    sequence = audit.append(tx, action, f"operator:{glass.requester}", break_glass=glass.id, **facts)
+    sequence = journal.record(tx, action, f"operator:{glass.requester}", break_glass=glass.id, **facts)
     emit(tx, action, message, severity=severity, break_glass=glass.id, operator=glass.requester, **facts)
     return sequence

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import FleetwardError, NotFoundError, RateLimitedError
 from fleetward.base.events import Severity, emit
@@ -24,7 +25,6 @@ from fleetward.features.access.model.secrets import hash_secret, new_secret
 from fleetward.features.access.service import tokens
 from fleetward.features.access.service.tokens import NewToken
 from fleetward.features.access.store.operators import OperatorState
-from fleetward.features.audit import service as audit
 
 # Strangers may begin sign-ins; these bound the rows they can make.
 _MAX_PENDING_OF_ADDRESS = 10
@@ -104,6 +104,6 @@ def answer(tx: Tx, operator: str, user_code: str, *, is_approved: bool) -> None:
         raise NotFoundError("code: expected a sign-in that waits for an answer, found it answered")
     facts = {"client": code.client, "address": code.address}
     action = "access.command_line_approved" if is_approved else "access.command_line_denied"
-    audit.append(tx, action, f"operator:{operator}", **facts)
+    journal.record(tx, action, f"operator:{operator}", **facts)
     emit(tx, action, f"{operator} {state.value} the sign-in of {code.client}.",
          severity=Severity.NOTICE, operator=operator, **facts)  # fmt: skip

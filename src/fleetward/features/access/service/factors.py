@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import segno
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError
 from fleetward.base.events import Severity, emit
@@ -13,7 +14,6 @@ from fleetward.features.access.context import AccessContext
 from fleetward.features.access.model import totp
 from fleetward.features.access.model.passwords import check_password
 from fleetward.features.access.model.secrets import hash_secret, new_recovery_code
-from fleetward.features.audit import service as audit
 
 RECOVERY_CODES = 10
 _TOTP_PURPOSE = "totp secret"
@@ -79,7 +79,7 @@ def renew_recovery_codes(tx: Tx, operator: str) -> list[str]:
     """Return ten new recovery codes, to be shown this once; earlier ones stop working."""
     codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]
     store.credentials.replace_recovery_codes(tx, operator, [hash_secret(code) for code in codes])
-    audit.append(tx, "access.recovery_codes_renewed", f"operator:{operator}", count=len(codes))
+    journal.record(tx, "access.recovery_codes_renewed", f"operator:{operator}", count=len(codes))
     return codes
 
 
@@ -93,14 +93,14 @@ def remove_passkey(tx: Tx, operator: str, passkey_id: str) -> bool:
         )
     is_removed = store.credentials.delete_passkey(tx, operator, passkey_id)
     if is_removed:
-        audit.append(tx, "access.passkey_removed", f"operator:{operator}", passkey=passkey_id)
+        journal.record(tx, "access.passkey_removed", f"operator:{operator}", passkey=passkey_id)
         emit(tx, "access.passkey_removed", f"{operator} removed a passkey.", severity=Severity.NOTICE,
              operator=operator, passkey=passkey_id)  # fmt: skip
     return is_removed
 
 
 def _record(tx: Tx, operator: str, action: str, what: str) -> None:
-    audit.append(tx, action, f"operator:{operator}")
+    journal.record(tx, action, f"operator:{operator}")
     emit(tx, action, f"{operator} set {what}.", severity=Severity.NOTICE, operator=operator)
 
 

@@ -1,5 +1,6 @@
 """Gives and removes roles, audited. Who may give what to whom is judged before, by the policies."""
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, NotFoundError
 from fleetward.base.events import Severity, emit
@@ -8,7 +9,6 @@ from fleetward.features.access import store
 from fleetward.features.access.model.identity import Grant
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
 from fleetward.features.access.store.operators import OperatorState
-from fleetward.features.audit import service as audit
 
 
 class LastAdministratorError(ConflictError):
@@ -87,7 +87,7 @@ def list_grants(tx: Tx, operator: str | None = None) -> list[Grant]:
 
 def _record(tx: Tx, action: str, grant: Grant, message: str) -> None:
     facts = {"grant": grant.id, "role": grant.role.value, "group": grant.group}
-    audit.append(tx, action, f"operator:{grant.operator}", **facts)
+    journal.record(tx, action, f"operator:{grant.operator}", **facts)
     emit(tx, action, message, severity=Severity.NOTICE, operator=grant.operator, **facts)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError, NotFoundError
 from fleetward.base.events import Severity, emit
@@ -10,7 +11,6 @@ from fleetward.features.access.model.identity import parse_operator_name
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
 from fleetward.features.access.service import grants, sessions
 from fleetward.features.access.store.operators import Operator, OperatorState
-from fleetward.features.audit import service as audit
 
 _MAX_DISPLAY_CHARS = 128
 
@@ -40,7 +40,7 @@ def create(
         last_seen_at=None,
     )
     store.operators.insert(tx, operator)
-    audit.append(tx, "operator.created", f"operator:{name}", state=state.value, issuer=issuer)
+    journal.record(tx, "operator.created", f"operator:{name}", state=state.value, issuer=issuer)
     emit(tx, "operator.created", f"Operator {name} was created.", severity=Severity.NOTICE, operator=name)
     return operator
 
@@ -55,7 +55,7 @@ def invite(tx: Tx, name: str, display_name: str) -> Operator:
             f"operator {name}: expected a new name, found them {found.state}",
             hint=f"Did they lose their factors? fleetward operator recover {name}",
         )
-    audit.append(tx, "operator.invited_again", f"operator:{name}")
+    journal.record(tx, "operator.invited_again", f"operator:{name}")
     return found
 
 
@@ -175,5 +175,5 @@ def _move(tx: Tx, operator: Operator, state: OperatorState) -> None:
 
 
 def _record(tx: Tx, action: str, name: str, message: str, severity: Severity, **details: str) -> None:
-    audit.append(tx, action, f"operator:{name}", **details)
+    journal.record(tx, action, f"operator:{name}", **details)
     emit(tx, action, message, severity=severity, operator=name, **details)

@@ -20,6 +20,7 @@ from webauthn.helpers.structs import (
     UserVerificationRequirement,
 )
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError, UnauthenticatedError
 from fleetward.base.events import Severity, emit
@@ -28,7 +29,6 @@ from fleetward.features.access import store
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.model.secrets import hash_secret
 from fleetward.features.access.store.credentials import Passkey
-from fleetward.features.audit import service as audit
 
 CHALLENGE_LIFETIME = timedelta(minutes=5)
 MAX_PASSKEYS = 20
@@ -123,7 +123,7 @@ def register(
         last_used_at=None,
     )
     store.credentials.insert_passkey(tx, passkey)
-    audit.append(
+    journal.record(
         tx, "access.passkey_added", f"operator:{operator}", passkey=passkey.id, aaguid=passkey.aaguid
     )
     emit(tx, "access.passkey_added", f"{operator} added a passkey.", severity=Severity.NOTICE,

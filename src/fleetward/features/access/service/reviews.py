@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from fleetward.base import journal
 from fleetward.base.clock import render_time
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError, NotFoundError
@@ -69,7 +70,7 @@ def start(tx: Tx, title: str, due_in: timedelta) -> Review:
         )
     store.reviews.insert(tx, review, items)
     facts: dict[str, Any] = {"title": title, "due_at": render_time(review.due_at), "grants": len(items)}
-    audit.append(tx, "review.started", f"review:{review.id}", **facts)
+    journal.record(tx, "review.started", f"review:{review.id}", **facts)
     message = f"A review of {len(items)} grants began: {title}."
     emit(tx, "review.started", message, severity=Severity.NOTICE, review=review.id, **facts)
     return review
@@ -120,7 +121,7 @@ def decide(tx: Tx, review_id: str, grant_id: str, decision: Verdict, note: str) 
     who = _name(tx)
     values: dict[str, Any] = {"decided_by": who, "decided_at": tx.now, "note": note}
     store.reviews.update_item(tx, item, decision=decision.value, **values)
-    audit.append(
+    journal.record(
         tx, "review.decided", f"review:{review_id}", grant=grant_id, operator=item.operator, role=item.role,
         group=item.group, decision=decision.value, note=note,
     )  # fmt: skip
@@ -148,7 +149,7 @@ def close(tx: Tx, review_id: str) -> Review:
             outcome, removed = "removed", removed + 1
         store.reviews.update_item(tx, item, outcome=outcome)
     store.reviews.close(tx, review_id)
-    audit.append(tx, "review.closed", f"review:{review_id}", grants=len(items), removed=removed)
+    journal.record(tx, "review.closed", f"review:{review_id}", grants=len(items), removed=removed)
     emit(
         tx, "review.closed", f"The review {review.title} closed: {removed} of {len(items)} grants go.",
         severity=Severity.NOTICE, review=review_id, grants=len(items), removed=removed,

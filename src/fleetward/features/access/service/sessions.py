@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import NotFoundError
 from fleetward.base.events import Severity, emit
@@ -12,7 +13,6 @@ from fleetward.features.access.context import AccessContext, Client
 from fleetward.features.access.model.identity import actor_of
 from fleetward.features.access.model.secrets import hash_secret, new_secret
 from fleetward.features.access.model.sessions import RESTRICTED_LIFETIME, Method, Session
-from fleetward.features.audit import service as audit
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def open_session(
         "address": session.address,
         "restricted": restricted,
     }
-    audit.append(tx, "access.session_opened", f"operator:{operator}", **facts)
+    journal.record(tx, "access.session_opened", f"operator:{operator}", **facts)
     emit(tx, "access.session_opened", f"{operator} signed in by {method}.", operator=operator, **facts)
     return Opened(session, secret)
 
@@ -68,7 +68,7 @@ def step_up(tx: Tx, session: Session) -> Opened:
     secret = new_secret()
     if not store.sessions.step_up(tx, session.id, hash_secret(secret), tx.now):
         raise _not_found(session.id)
-    audit.append(tx, "access.session_stepped_up", f"operator:{session.operator}", session=session.id)
+    journal.record(tx, "access.session_stepped_up", f"operator:{session.operator}", session=session.id)
     return Opened(get(tx, session.operator, session.id), secret)
 
 
@@ -88,7 +88,7 @@ def end(tx: Tx, operator: str, session_id: str, *, why: str) -> None:
     """End one session of an operator. Raises NotFoundError."""
     get(tx, operator, session_id)
     if store.sessions.end(tx, session_id):
-        audit.append(tx, "access.session_ended", f"operator:{operator}", session=session_id, reason=why)
+        journal.record(tx, "access.session_ended", f"operator:{operator}", session=session_id, reason=why)
         emit(tx, "access.session_ended", f"A session of {operator} ended: {why}.", operator=operator,
              session=session_id, reason=why)  # fmt: skip
 
@@ -97,7 +97,7 @@ def end_all(tx: Tx, operator: str, *, why: str, but: str | None = None) -> int:
     """End every session of an operator, but one; return how many."""
     ended = store.sessions.end_all(tx, operator, but=but)
     if ended:
-        audit.append(tx, "access.session_ended", f"operator:{operator}", count=ended, reason=why)
+        journal.record(tx, "access.session_ended", f"operator:{operator}", count=ended, reason=why)
         emit(tx, "access.session_ended", f"{ended} session(s) of {operator} ended: {why}.",
              severity=Severity.NOTICE, operator=operator, count=ended, reason=why)  # fmt: skip
     return ended

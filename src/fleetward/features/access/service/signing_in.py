@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from fleetward.base import journal
 from fleetward.base.db import Database
 from fleetward.base.errors import UnauthenticatedError
 from fleetward.base.events import Severity, emit
@@ -14,7 +15,6 @@ from fleetward.features.access.model.sessions import Session
 from fleetward.features.access.service import factors, holding_back, passkeys, sessions
 from fleetward.features.access.service.sessions import Opened
 from fleetward.features.access.store.operators import OperatorState
-from fleetward.features.audit import service as audit
 
 _ACTOR = "system:access"
 
@@ -93,7 +93,7 @@ def sign_in_with_recovery_code(
             holding_back.give_back(tx, name, client.address)
             opened = sessions.open_session(tx, ctx, name, "recovery", client, has_mfa=False, restricted=True)
             told = f"{name} signed in by a recovery code from {client.address}."
-            audit.append(
+            journal.record(
                 replace(tx, actor=actor_of(name)),
                 "access.recovery_code_used",
                 f"operator:{name}",

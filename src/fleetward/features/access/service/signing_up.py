@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError, NotFoundError
 from fleetward.base.events import Severity, emit
@@ -22,7 +23,6 @@ from fleetward.features.access.service import factors, grants, operators, passke
 from fleetward.features.access.service.sessions import Opened
 from fleetward.features.access.store.links import Link, LinkKind
 from fleetward.features.access.store.operators import Operator, OperatorState
-from fleetward.features.audit import service as audit
 
 SETUP_LIFETIME = timedelta(minutes=30)
 INVITATION_LIFETIME = timedelta(hours=24)
@@ -80,7 +80,7 @@ def create_setup_link(tx: Tx, ctx: AccessContext) -> NewLink:
             hint="Ask an administrator for an invitation: fleetward operator invite NAME",
         )
     store.links.close_all(tx, LinkKind.SETUP)
-    audit.append(tx, "access.setup_link_created", "platform:setup")
+    journal.record(tx, "access.setup_link_created", "platform:setup")
     return _create(tx, ctx, LinkKind.SETUP, None, SETUP_LIFETIME)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, NotFoundError
 from fleetward.base.events import Severity, emit
@@ -22,7 +23,6 @@ from fleetward.features.access.model.tokens import (
     check_lifetime,
     parse_token_name,
 )
-from fleetward.features.audit import service as audit
 
 _MAX_TOKENS = 100
 
@@ -67,7 +67,7 @@ def revoke(tx: Tx, operator: str, token_id: str) -> None:
     found = store.tokens.find(tx, token_id)
     if found is None or found.operator != operator or not store.tokens.revoke(tx, token_id):
         raise NotFoundError(f"token {token_id[:64]}: expected one of yours that works, found none")
-    audit.append(tx, "token.revoked", f"operator:{operator}", token=token_id, name=found.name)
+    journal.record(tx, "token.revoked", f"operator:{operator}", token=token_id, name=found.name)
     emit(tx, "token.revoked", f"Token {found.name} of {operator} was revoked.", severity=Severity.NOTICE,
          operator=operator, token=token_id)  # fmt: skip
 
@@ -82,7 +82,7 @@ def _insert(tx: Tx, token: Token, prefix: str) -> NewToken:
         "scopes": None if token.scopes is None else sorted(token.scopes),
         "expires_at": token.expires_at.isoformat(),
     }
-    audit.append(tx, "token.created", f"operator:{token.operator}", **facts)
+    journal.record(tx, "token.created", f"operator:{token.operator}", **facts)
     emit(tx, "token.created", f"Token {token.name} of {token.operator} was made.", severity=Severity.NOTICE,
          operator=token.operator, **facts)  # fmt: skip
     return NewToken(token, secret)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from fleetward.base import journal
 from fleetward.base.clock import render_time
 from fleetward.base.db import IdQuery, Tx
 from fleetward.base.errors import FleetwardError, RateLimitedError
@@ -20,7 +21,6 @@ from fleetward.features.attestation.model import (
     ReasonCode,
 )
 from fleetward.features.attestation.store import ChallengeKind
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.wire import tpm
 from fleetward.wire.evidence import Evidence
@@ -164,7 +164,7 @@ def _record(tx: Tx, verdict: Appraisal) -> None:
         " ".join(one.message for one in verdict.reasons),
     )
     if verdict.good:
-        audit.append(tx, "attestation.appraised", subject, good=True, expires_at=until)
+        journal.record(tx, "attestation.appraised", subject, good=True, expires_at=until)
         emit(
             tx, "attestation.appraised", f"Device {verdict.device_id} runs what it should, until {until}.",
             device=verdict.device_id, expires_at=until, firmware_version=verdict.firmware_version,
@@ -173,7 +173,7 @@ def _record(tx: Tx, verdict: Appraisal) -> None:
         if verdict.firmware_version is not None:
             devices.set_firmware_version(tx, verdict.device_id, verdict.firmware_version)
         return
-    audit.append(tx, "attestation.failed", subject, good=False, reasons=codes)
+    journal.record(tx, "attestation.failed", subject, good=False, reasons=codes)
     emit(
         tx,
         "attestation.failed",

@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import InvalidInputError, NotFoundError
 from fleetward.base.ids import new_id
 from fleetward.features.attestation import model, store
 from fleetward.features.attestation.model import AttestationKey, ChipRefusedError
 from fleetward.features.attestation.store import ChallengeKind
-from fleetward.features.audit import service as audit
 from fleetward.features.pki.model import MALFORMED
 from fleetward.wire import tpm
 
@@ -73,7 +73,7 @@ def add_ek_anchors(tx: Tx, pem: bytes) -> int:
     for one in found:
         fingerprint, subject = one.fingerprint(hashes.SHA256()).hex(), one.subject.rfc4514_string()
         if store.put_anchor(tx, fingerprint, subject, one.public_bytes(Encoding.DER)):
-            audit.append(tx, "tpm_vendor.trusted", f"certificate:{fingerprint}", vendor=subject[:200])
+            journal.record(tx, "tpm_vendor.trusted", f"certificate:{fingerprint}", vendor=subject[:200])
             added += 1
     return added
 
@@ -90,7 +90,7 @@ def withdraw_ek_anchor(tx: Tx, fingerprint: str) -> None:
     """
     if not store.delete_anchor(tx, fingerprint):
         raise NotFoundError(f"vendor certificate {fingerprint[:64]}: expected it trusted, found it is not")
-    audit.append(tx, "tpm_vendor.withdrawn", f"certificate:{fingerprint}")
+    journal.record(tx, "tpm_vendor.withdrawn", f"certificate:{fingerprint}")
 
 
 def verify_chip(tx: Tx, ek_chain: Sequence[bytes]) -> model.EndorsementKey:
@@ -162,7 +162,7 @@ def bind_key(tx: Tx, key: AttestationKey) -> None:
     if known is not None and (known.public, known.ek_fingerprint) == (key.public, key.ek_fingerprint):
         return
     store.put_key(tx, key)
-    audit.append(
+    journal.record(
         tx,
         "attestation_key.bound",
         f"device:{key.device_id}",

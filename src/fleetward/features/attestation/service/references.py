@@ -1,10 +1,10 @@
 """What devices of a model may measure."""
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import InvalidInputError, NotFoundError
 from fleetward.features.attestation import store
 from fleetward.features.attestation.model import EVERY_MODEL, Reference, ReferenceValues
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.wire.event_log import Measured
 
@@ -85,7 +85,7 @@ def withdraw_digest(tx: Tx, model_id: str, digest: str) -> None:
 def _put(tx: Tx, found: list[Reference]) -> None:
     if store.put_references(tx, found):
         digests = {one.kind.value: one.digest for one in found}
-        audit.append(tx, "reference.added", f"model:{found[0].model}", version=found[0].version, **digests)
+        journal.record(tx, "reference.added", f"model:{found[0].model}", version=found[0].version, **digests)
 
 
 def _withdraw(tx: Tx, model_id: str, found: list[Reference]) -> None:
@@ -94,4 +94,4 @@ def _withdraw(tx: Tx, model_id: str, found: list[Reference]) -> None:
     changed = [one for one in found if store.withdraw_reference(tx, one)]
     if changed:
         digests = {one.kind.value: one.digest for one in changed}
-        audit.append(tx, "reference.withdrawn", f"model:{model_id}", version=changed[0].version, **digests)
+        journal.record(tx, "reference.withdrawn", f"model:{model_id}", version=changed[0].version, **digests)

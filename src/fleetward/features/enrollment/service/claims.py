@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from cryptography import x509
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.events import emit
 from fleetward.base.ids import new_token
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import Device
 from fleetward.features.enrollment import store
@@ -60,7 +60,7 @@ def create_claim(tx: Tx, device_id: str, lifetime: timedelta = DEFAULT_CLAIM_LIF
     withdrawn = store.withdraw_claims(tx, device_id)
     claim = Claim(device_id, new_token(bits=CLAIM_BITS), tx.now + lifetime)
     store.insert_claim(tx, ClaimRecord(hash_token(claim.token), device_id, tx.now, claim.expires_at))
-    audit.append(
+    journal.record(
         tx,
         "claim.created",
         f"device:{device_id}",
@@ -96,7 +96,7 @@ def redeem_claim(tx: Tx, token_hash: str, csr: x509.CertificateSigningRequest) -
     is_first_use = store.use_claim(tx, token_hash, key)
     record = store.get_claim(tx, token_hash)
     if is_first_use:
-        audit.append(tx, "claim.used", f"device:{record.device_id}", key=key)
+        journal.record(tx, "claim.used", f"device:{record.device_id}", key=key)
         return None
     answered = find_answer(tx, record.device_id, csr) if record.used_by == key else None
     if answered is None:

@@ -3,9 +3,9 @@
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.events import Severity, emit
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import Device, DeviceState, KeyTier, Model, check_tier
 from fleetward.features.enrollment import store
@@ -60,7 +60,7 @@ def issue(
 
 def _tell(tx: Tx, device: Device, serial: int, tier: KeyTier, lane: Lane) -> None:
     details = {"lane": lane.value, "tier": tier.value, "serial": f"{serial:x}"}
-    audit.append(tx, "device.certified", f"device:{device.id}", **details)
+    journal.record(tx, "device.certified", f"device:{device.id}", **details)
     emit(
         tx,
         "enrollment.completed",

@@ -8,10 +8,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError
 from fleetward.base.ids import parse_device_id, parse_id
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import HardwareIdentity, HardwareKind
 from fleetward.features.enrollment import store
@@ -47,7 +47,7 @@ def trust_factory(tx: Tx, factory: Factory) -> Factory:
     if existing is not None:
         raise ConflictError(f"factory {factory.name}: expected a new name, found one trusted with other keys")
     store.insert_factory(tx, factory)
-    audit.append(
+    journal.record(
         tx,
         "factory.trusted",
         f"factory:{factory.name}",

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from fleetward.base import journal
 from fleetward.base.web import Db, Principal, requires
-from fleetward.features.audit import service as audit
 from fleetward.features.messaging.http.context import MessagingContext
 from fleetward.features.messaging.ports import DeadLetter, DeadLetters
 
@@ -73,7 +73,7 @@ def replay_dead_letter(
     letters = _letters(request)
     letter = letters.get_dead_letter(number)
     with db.write(principal.actor) as tx:
-        audit.append(
+        journal.record(
             tx, "deadletter.replayed", f"deadletter:{number}", consumer=letter.consumer, device=letter.device
         )
     outcome = letters.replay_dead_letter(letter)
@@ -88,7 +88,7 @@ def drop_dead_letter(
     letters = _letters(request)
     letter = letters.get_dead_letter(number)
     with db.write(principal.actor) as tx:
-        audit.append(
+        journal.record(
             tx, "deadletter.dropped", f"deadletter:{number}", consumer=letter.consumer, device=letter.device
         )
     letters.drop_dead_letter(number)

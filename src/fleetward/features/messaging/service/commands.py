@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError, NotFoundError
 from fleetward.base.events import Severity, emit
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import store
 from fleetward.features.messaging.model import CommandRecord, CommandState, next_send_at
@@ -38,7 +38,7 @@ def queue_command(tx: Tx, device_id: str, name: str, args: dict[str, Any], timeo
     if store.count_open(tx, device_id) >= MAX_OPEN_COMMANDS:
         raise ConflictError(f"device {device_id}: expected fewer than {MAX_OPEN_COMMANDS} waiting commands")
     command = store.insert_command(tx, device_id, name, args, expires_at)
-    audit.append(tx, "command.queued", f"device:{device_id}", command=command.id, name=name)
+    journal.record(tx, "command.queued", f"device:{device_id}", command=command.id, name=name)
     emit(
         tx, "command.queued", f"Device {device_id} is asked to {name}.", device=device_id,
         command=command.id, name=name,
@@ -120,7 +120,7 @@ def _close(tx: Tx, command: CommandRecord, result: CommandResult) -> bool:
     if not store.finish_command(tx, command.id, state, result):
         return False
     device_id = command.device
-    audit.append(tx, f"command.{state}", f"device:{device_id}", command=command.id, name=command.name)
+    journal.record(tx, f"command.{state}", f"device:{device_id}", command=command.id, name=command.name)
     emit(
         tx,
         f"command.{state}",
@@ -138,7 +138,7 @@ def time_out_commands(tx: Tx) -> int:
     expired = store.list_expired(tx, limit=_BATCH)
     for command in expired:
         store.finish_command(tx, command.id, CommandState.TIMED_OUT, None)
-        audit.append(
+        journal.record(
             tx, "command.timed_out", f"device:{command.device}", command=command.id, name=command.name
         )
         emit(

@@ -4,11 +4,11 @@ A room sets its hold and lifts it, in the transaction in which it found the reas
 Both are told as events of the device, which draw its admission record afresh: a session ends within a second.
 """
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError
 from fleetward.base.events import Severity, emit
 from fleetward.base.ids import parse_id
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import store
 from fleetward.features.messaging.model import Hold
@@ -39,7 +39,7 @@ def set_hold(tx: Tx, device_id: str, name: str, reason: str) -> Hold:
         raise ConflictError(f"device {device_id}: expected fewer than {MAX_HOLDS} holds, found {len(held)}")
     hold = Hold(name, reason, tx.now if known is None else known.since)
     store.put_hold(tx, device_id, hold, is_new=known is None)
-    audit.append(tx, "hold.set", f"device:{device_id}", hold=name, reason=reason)
+    journal.record(tx, "hold.set", f"device:{device_id}", hold=name, reason=reason)
     emit(
         tx, "hold.set", f"Device {device_id} is held by {name}: {reason}.", device=device_id,
         severity=Severity.WARNING, hold=name, reason=reason,
@@ -51,7 +51,7 @@ def lift_hold(tx: Tx, device_id: str, name: str) -> bool:
     """Lift a hold and return whether there was one; lifting it again changes nothing."""
     if not store.delete_hold(tx, device_id, name):
         return False
-    audit.append(tx, "hold.lifted", f"device:{device_id}", hold=name)
+    journal.record(tx, "hold.lifted", f"device:{device_id}", hold=name)
     emit(
         tx, "hold.lifted", f"Device {device_id} is no longer held by {name}.", device=device_id,
         severity=Severity.NOTICE, hold=name,

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError
 from fleetward.base.events import emit
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import store
 from fleetward.features.messaging.model import Shadow, accepts_reported
@@ -52,7 +52,7 @@ def set_desired(
     after = replace(before, desired=state, desired_version=before.desired_version + 1, desired_at=tx.now)
     render_shadow(Desired(after.desired_version, state))
     _write(tx, before, after)
-    audit.append(
+    journal.record(
         tx, "shadow.desired", f"device:{device_id}", version=after.desired_version, keys=sorted(state)
     )
     emit(

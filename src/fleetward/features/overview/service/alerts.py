@@ -1,8 +1,8 @@
 """Acknowledging events: an alert stays on the front page until somebody says what came of it."""
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import NotFoundError
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.overview import store
 from fleetward.features.overview.model.alerts import Acknowledgement
@@ -31,5 +31,7 @@ def acknowledge(tx: Tx, number: int, note: str, *, groups: frozenset[str] | None
         return existing
     made = Acknowledgement(number, tx.actor, note, tx.now)
     store.insert_acknowledgement(tx, made)
-    audit.append(tx, "event.acknowledged", f"event:{number}", kind=event.kind, device=event.device, note=note)
+    journal.record(
+        tx, "event.acknowledged", f"event:{number}", kind=event.kind, device=event.device, note=note
+    )
     return made

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fleetward.base import journal
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import ConflictError, InvalidInputError, NotFoundError
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import Device, DeviceState, Selection
 from fleetward.features.messaging import service as messaging
@@ -89,7 +89,7 @@ def apply(db: Database, actor: str, request: BulkRequest, *, expected: int | Non
                 f"{len(planned.will_change)}",
                 hint="The fleet has changed since: look at the preview again.",
             )
-        audit.append(
+        journal.record(
             tx, "bulk.begun", f"bulk:{request.action}", devices=len(planned.will_change),
             reason=request.reason, target=_render_target(request.target),
         )  # fmt: skip
@@ -106,7 +106,7 @@ def apply(db: Database, actor: str, request: BulkRequest, *, expected: int | Non
                 else:
                     changed.append(device_id)
     with db.write(actor) as tx:
-        audit.append(
+        journal.record(
             tx, "bulk.finished", f"bulk:{request.action}", changed=len(changed), skipped=len(skipped)
         )
     return Plan(request.action, tuple(changed), tuple(skipped))

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.errors import ConflictError, InvalidInputError, NotFoundError
 from fleetward.base.ids import new_id
-from fleetward.features.audit import service as audit
 from fleetward.features.overview import store
 from fleetward.features.overview.model.filters import (
     MAX_FILTERS,
@@ -32,7 +32,7 @@ def save_filter(tx: Tx, name: str, given: Mapping[str, str]) -> SavedFilter:
         raise ConflictError(f"filters: expected at most {MAX_FILTERS}, found as many already")
     saved = SavedFilter(new_id("filter"), tx.actor, name, check_filter(given), tx.now)
     store.insert_filter(tx, saved)
-    audit.append(tx, "filter.saved", f"filter:{saved.id}", name=name, filter=saved.filter)
+    journal.record(tx, "filter.saved", f"filter:{saved.id}", name=name, filter=saved.filter)
     return saved
 
 
@@ -45,4 +45,4 @@ def delete_filter(tx: Tx, filter_id: str) -> None:
     """Forget one of the actor's filters. Raises NotFoundError for any other."""
     if not store.delete_filter(tx, tx.actor, filter_id):
         raise NotFoundError(f"filter {filter_id[:64]}: expected one of your own, found none")
-    audit.append(tx, "filter.deleted", f"filter:{filter_id}")
+    journal.record(tx, "filter.deleted", f"filter:{filter_id}")

@@ -7,10 +7,10 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fleetward.base import journal
 from fleetward.base.clock import render_time
 from fleetward.base.db import Tx
 from fleetward.base.events import emit
-from fleetward.features.audit import service as audit
 from fleetward.features.pki import store
 from fleetward.features.pki.authority.profiles import sign_device, subject_key_id
 from fleetward.features.pki.model import CertificateRecord, RevocationReason, check_csr, surplus_of
@@ -72,7 +72,7 @@ def issue_device_certificate(
     )
     store.insert_certificate(tx, record, issuer=subject_key_id(ca.certificate).hex(), der=issued.der)
     facts: dict[str, Any] = {"serial": f"{record.serial:x}", "not_after": render_time(record.not_after)}
-    audit.append(tx, "certificate.issued", f"device:{device_id}", **facts)
+    journal.record(tx, "certificate.issued", f"device:{device_id}", **facts)
     emit(
         tx, "certificate.issued", f"Device {device_id} has a certificate until {facts['not_after']}.",
         device=device_id, **facts,

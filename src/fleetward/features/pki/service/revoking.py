@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Collection
 
+from fleetward.base import journal
 from fleetward.base.db import Tx
 from fleetward.base.events import Severity, emit
-from fleetward.features.audit import service as audit
 from fleetward.features.pki import store
 from fleetward.features.pki.model import CertificateRecord, RevocationReason
 from fleetward.features.pki.service.certificates import get_certificate
@@ -71,7 +71,7 @@ def revoke_serials(tx: Tx, device_id: str, serials: list[int], reason: str, why:
     if not serials or store.revoke(tx, serials, why) == 0:
         return
     texts = [f"{serial:x}" for serial in serials]
-    audit.append(
+    journal.record(
         tx, "certificate.revoked", f"device:{device_id}", serials=texts, reason=reason, why=why.value
     )
     is_routine = why is RevocationReason.SUPERSEDED

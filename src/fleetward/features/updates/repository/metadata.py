@@ -14,10 +14,10 @@ from typing import Any
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Timestamp
 
+from fleetward.base import journal
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import TooLargeError, UnavailableError
 from fleetward.base.logging import get_logger
-from fleetward.features.audit import service as audit
 from fleetward.features.updates import store
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.model import RepositoryState, due_roles
@@ -119,7 +119,7 @@ def _publish(
             )
         context.blobs.put(name, content)
     store.update_repository(tx, after)
-    audit.append(
+    journal.record(
         tx,
         "update_metadata.signed",
         f"model:{state.model}",

@@ -6,11 +6,11 @@ A release that waits has no signature, so that no copy of it is worth anything t
 from collections.abc import Iterable
 from dataclasses import replace
 
+from fleetward.base import journal
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import ForbiddenError
 from fleetward.base.events import Severity, emit
 from fleetward.features.access.service.authorize import list_active
-from fleetward.features.audit import service as audit
 from fleetward.features.updates import store
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.model import (
@@ -66,7 +66,7 @@ def reject(db: Database, actor: str, model: str, version: str, reason: str) -> R
         }
         if release.state is not ReleaseState.PENDING or not store.update_release(tx, release, **values):
             raise ReleaseError(f"release {version} of {model}: expected it pending, found it {release.state}")
-        audit.append(tx, "release.rejected", subject_of(release), reason=reason[:MAX_REASON_CHARS])
+        journal.record(tx, "release.rejected", subject_of(release), reason=reason[:MAX_REASON_CHARS])
         message = f"{actor} rejected firmware {version} for {model}: {reason}"
         emit(tx, "release.rejected", message, severity=Severity.NOTICE, model=model, version=version)
         return get_release(tx, model, version)
@@ -100,7 +100,7 @@ def _record(
         )
     store.insert_approval(tx, Approval(release.id, operator, tx.now))
     missing = APPROVALS_NEEDED - len(counted) - 1
-    audit.append(tx, "release.approved", subject_of(release), sha256=release.image.sha256, missing=missing)
+    journal.record(tx, "release.approved", subject_of(release), sha256=release.image.sha256, missing=missing)
     emit(
         tx, "release.approved", f"{operator} approved firmware {release.version} for {release.model}.",
         severity=Severity.NOTICE, model=release.model, version=release.version, missing=missing,

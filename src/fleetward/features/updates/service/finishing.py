@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+from fleetward.base import journal
 from fleetward.base.clock import render_time
 from fleetward.base.db import Database, Tx
 from fleetward.base.events import emit
 from fleetward.features.attestation import service as attestation
 from fleetward.features.attestation.model import ReferenceValues
-from fleetward.features.audit import service as audit
 from fleetward.features.updates import store
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.model import Artifact, Release, ReleaseState
@@ -30,7 +30,7 @@ def sign_manifest(tx: Tx, context: UpdatesContext, release: Release) -> bytes:
         sbom_sha256=release.sbom.sha256,
         created_at=render_time(tx.now),
     )
-    audit.append(
+    journal.record(
         tx, "release.signed", subject_of(release), sha256=release.image.sha256,
         security_counter=release.security_counter, sbom_sha256=release.sbom.sha256,
     )  # fmt: skip
@@ -53,7 +53,7 @@ def finish(db: Database, context: UpdatesContext, actor: str, release: Release) 
             release.version,
             ReferenceValues(release.image.sha256, digest_manifest(release.manifest).hex()),
         )
-        audit.append(
+        journal.record(
             tx, "release.published", subject_of(release), sha256=release.image.sha256,
             security_counter=release.security_counter,
         )  # fmt: skip

@@ -9,11 +9,11 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fleetward.base import journal
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import InvalidInputError, TooLargeError
 from fleetward.base.events import Severity, emit
 from fleetward.features.access.service.authorize import is_set_up
-from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.updates import store
 from fleetward.features.updates.context import UpdatesContext
@@ -107,7 +107,7 @@ def _begin(tx: Tx, context: UpdatesContext, new: NewRelease, image: Artifact, sb
     if wanted.state is ReleaseState.PUBLISHING:
         return store.insert_release(tx, replace(wanted, manifest=sign_manifest(tx, context, wanted)))
     release = store.insert_release(tx, wanted)
-    audit.append(
+    journal.record(
         tx, "release.proposed", subject_of(release), sha256=image.sha256, security_counter=counter,
         sbom_sha256=sbom.sha256,
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """Withdrawal of releases: nothing is taken from devices that run one."""
 
+from fleetward.base import journal
 from fleetward.base.db import Database, Tx
 from fleetward.base.events import Severity, emit
-from fleetward.features.audit import service as audit
 from fleetward.features.updates import store
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.model import Release, ReleaseError, ReleaseState
@@ -42,7 +42,7 @@ def withdraw(
             "withdrawn_reason": reason[:MAX_REASON_CHARS],
         }
         if store.update_release(tx, release, **values):
-            audit.append(tx, "release.withdrawn", subject_of(release), reason=reason[:MAX_REASON_CHARS])
+            journal.record(tx, "release.withdrawn", subject_of(release), reason=reason[:MAX_REASON_CHARS])
             message = f"Firmware {version} for {model} was withdrawn: {reason}"
             emit(
                 tx, "release.withdrawn", message, severity=Severity.NOTICE,
