@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fleetward.base.config import ServerConfig
 from fleetward.base.db import Database
 from fleetward.base.errors import ForbiddenError
+from fleetward.base.feature import House
 from fleetward.base.layout import DataFolder
 from fleetward.base.web import Edge, Principal, add_error_handlers
 from fleetward.features.access.model.roles import Role
@@ -21,6 +22,7 @@ from fleetward.features.messaging.http import MessagingContext
 from fleetward.features.messaging.model import Presence
 from fleetward.features.overview import http as overview_http
 from fleetward.features.overview.context import OverviewContext
+from fleetward.programs.server.doors import DOORS, cards_of, checks_of
 from fleetward.programs.server.premises import FolderSurveyor
 from support.asgi import AsgiClient
 from support.clock import ManualClock
@@ -71,9 +73,9 @@ def app(fleet: Fleet, tmp_path: Path) -> FastAPI:
     presences: Any = Presences()
     app.state.edge = Edge(fleet.db, Permissions())
     app.state.messaging = MessagingContext(presences, presences, presences, presences)
-    app.state.pki = fleet.authority
     surveyor = FolderSurveyor(DataFolder(tmp_path), ServerConfig("fleet.test"))
-    app.state.overview = OverviewContext(surveyor)
+    app.state.overview = OverviewContext(surveyor, cards_of(DOORS), checks_of(DOORS))
+    app.state.house = House(fleet.db, fleet.clock).furnished(fleet.authority, app.state.overview)
     app.state.access = SimpleNamespace(decider=Held())
     app.include_router(devices_http.router, prefix="/api/v1")
     app.include_router(overview_http.router, prefix="/api/v1")
@@ -132,7 +134,7 @@ def test_today_leaves_out_cards_of_closed_rooms(ask: Ask, fleet: Fleet) -> None:
         return [card["kind"] for card in ask("GET", "/overview/today", may).json()["cards"]]
 
     assert kinds("device.read") == ["updates_stuck"]
-    assert kinds("device.read event.read") == ["alerts", "updates_stuck"]
+    assert kinds("device.read event.read") == ["updates_stuck", "alerts"]
     assert kinds("device.read operator.read") == ["updates_stuck", "people_without_spare"]
 
 
@@ -243,6 +245,10 @@ def test_the_checklist_says_what_it_found(ask: Ask, fleet: Fleet, tmp_path: Path
     def states() -> dict[str, str]:
         found = ask("GET", "/settings/checklist", "settings.read").json()
         assert all(one["fix"] for one in found if one["state"] != "ok"), "what is wrong says how to mend it"
+        assert {one["id"] for one in found} == {name for one in checks_of(DOORS) for name in one.ids}
+        assert [one["state"] for one in found] == sorted(
+            (one["state"] for one in found), key=["fail", "warn", "ok"].index
+        ), "in the order to work through it"
         return {one["id"]: one["state"] for one in found}
 
     found = states()

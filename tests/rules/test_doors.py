@@ -51,6 +51,9 @@ def test_what_a_door_names_no_other_door_names() -> None:
     assert doubled(one.name for door in DOORS for one in door.timers) == []
     assert doubled(one.name for door in DOORS for one in door.hears) == []
     assert doubled(one.name for door in DOORS for one in door.settings) == []
+    assert doubled(kind for door in DOORS for one in door.cards for kind in one.kinds) == []
+    assert doubled(name for door in DOORS for one in door.checks for name in one.ids) == []
+    assert doubled(one.path for door in DOORS for one in door.places) == []
     assert doubled(f"{door.name}-{one.name}" for door in DOORS for one in door.forgets) == []
 
 
@@ -93,6 +96,14 @@ def test_a_device_may_tell_only_what_is_about_it() -> None:
     told = {kind.name for kind in EVENT_KINDS.values() if kind.may_device_say}
     assert {EVENT_KINDS[name].about for name in told} == {About.DEVICE}
     assert {name.partition(".")[0] for name in told} == {"update", "boot", "agent"}
+
+
+def test_cards_and_places_ask_for_permissions_that_exist() -> None:
+    known = {one.name for door in DOORS for one in door.permissions}
+    asked = [one.permission for door in DOORS for one in door.cards]
+    places = [one.permission for door in DOORS for one in door.places if one.permission is not None]
+    assert asked
+    assert set(asked) | set(places) <= known
 
 
 def test_the_page_lists_the_kinds_as_the_doors_do() -> None:

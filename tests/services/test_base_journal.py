@@ -6,7 +6,7 @@ import pytest
 
 from fleetward.base import journal
 from fleetward.base.clock import SystemClock
-from fleetward.base.db import Database
+from fleetward.base.db import Database, Tx
 from fleetward.features.audit import service as audit
 
 
@@ -24,9 +24,12 @@ def test_a_change_is_recorded_in_its_own_transaction(db: Database) -> None:
 
 
 def test_a_record_of_what_was_rolled_back_is_none(db: Database) -> None:
-    with pytest.raises(KeyError), db.write("operator:ann") as tx:
+    def work(tx: Tx) -> None:
         journal.record(tx, "device.registered", "device:d1")
         raise KeyError
+
+    with pytest.raises(KeyError):
+        db.write_together("operator:ann", work)
     with db.read() as tx:
         assert list(audit.search(tx)) == []
 

@@ -14,6 +14,7 @@ from fleetward.programs.server.doors import DOORS, EVENT_KINDS
 _MADE_UP = "test."
 PAGE = Path(__file__).parents[2] / "docs/reference/http.md"
 _EVENTS_HEAD = "| kind | severity | what |\n|---|---|---|\n"
+_BOARD_HEAD = "| name | where | permission |\n|---|---|---|\n"
 
 
 def severities_of(kind: EventKind) -> frozenset[Severity]:
@@ -46,10 +47,21 @@ def render_events(doors: Iterable[Feature]) -> str:
     return _EVENTS_HEAD + "".join(rows)
 
 
+def render_board(doors: Iterable[Feature]) -> str:
+    """Return the table of all cards of the front page and points of the checklist."""
+    doors = tuple(doors)
+    cards = [(kind, "card", one.permission) for door in doors for one in door.cards for kind in one.kinds]
+    points = [(name, "point", "settings.read") for door in doors for one in door.checks for name in one.ids]
+    return _BOARD_HEAD + "".join(f"| `{a}` | {b} | `{c}` |\n" for a, b, c in [*cards, *points])
+
+
 def with_tables(page: str, doors: Iterable[Feature]) -> str:
-    """Return a page with the table as the doors have it."""
-    before, rest = page.split(_EVENTS_HEAD)
-    return before + render_events(doors) + rest[rest.index("\n\n") + 1 :]
+    """Return a page with the tables as the doors have them."""
+    doors = tuple(doors)
+    for head, table in ((_EVENTS_HEAD, render_events(doors)), (_BOARD_HEAD, render_board(doors))):
+        before, rest = page.split(head)
+        page = before + table + rest[rest.index("\n\n") + 1 :]
+    return page
 
 
 def _severity_of(kind: EventKind) -> str:

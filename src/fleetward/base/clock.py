@@ -55,3 +55,8 @@ def parse_time(text: str) -> datetime:
     if at.tzinfo is None:
         raise InvalidInputError(f"time {text[:40]!r}: expected an offset such as Z, found none")
     return in_utc
+
+
+def say_time(at: datetime) -> str:
+    """Return a time as people read it, to the second: `2026-06-01 12:00:00 UTC`."""
+    return render_time(at)[:19].replace("T", " ") + " UTC"

@@ -46,6 +46,8 @@ events_table = sa.Table(
     sa.Index("ix_events_device_id", "device", "id"),
     sa.Index("ix_events_alerts", "at", sqlite_where=_ALERTING, postgresql_where=_ALERTING),
 )
+# As the partial index says it, word for word: only then do SQLite and PostgreSQL use it.
+IS_ALERTING = sa.text("events.severity IN ('warning', 'critical')")
 _INSERT = events_table.insert()
 _ORDER_LOCK = 0x6576656E7473  # "events"; any number that is ours alone in the database
 # The last lock a transaction takes, so that nobody who holds it waits for another. Whoever stands still while

@@ -6,7 +6,7 @@ timers or settings loops over that list. What an act needs of the process (keys,
 type from the `House`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +14,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from fastapi import APIRouter
 
+from fleetward.base.board import Card
+from fleetward.base.checklist import Check
 from fleetward.base.clock import Clock
 from fleetward.base.coap import CoapAnswer, CoapRequest
 from fleetward.base.config import Section
@@ -176,6 +178,49 @@ class Forget:
     act: Callable[[Tx], object]
 
 
+# Whose devices somebody may see: those of these groups, None for all.
+Groups: TypeAlias = frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Cards of the front page, for who holds a permission.
+
+    Attributes:
+        kinds: what they may be about, in the order in which they are shown.
+        find: within one transaction that reads; of the groups in which the permission is held.
+    """
+
+    permission: str
+    kinds: tuple[str, ...]
+    find: Callable[[House, Tx, Groups], Iterable[Card]]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Points of the deployment checklist.
+
+    Attributes:
+        ids: of all the points that `find` returns.
+    """
+
+    ids: tuple[str, ...]
+    find: Callable[[House, Tx], Iterable[Check]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A page of the console about this feature.
+
+    Attributes:
+        path: of its address; `$name` stands for one level.
+        permission: what its entry asks for; None where whoever signed in may go there.
+    """
+
+    path: str
+    permission: str | None
+
+
 @dataclass(frozen=True)
 class Feature:
     """A feature's door.
@@ -198,3 +243,6 @@ class Feature:
     starts: tuple[Start, ...] = ()
     timers: tuple[Timer, ...] = ()
     forgets: tuple[Forget, ...] = ()
+    cards: tuple[Cards, ...] = ()
+    checks: tuple[Checks, ...] = ()
+    places: tuple[Place, ...] = ()

@@ -2,10 +2,24 @@
 
 from fleetward.base.config import Section
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Forget, House, Port, Role, Routes, Timer
+from fleetward.base.feature import (
+    About,
+    Cards,
+    Checks,
+    EventKind,
+    Feature,
+    Forget,
+    House,
+    Place,
+    Port,
+    Role,
+    Routes,
+    Timer,
+)
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.access import http, settings
+from fleetward.features.access import board, http, settings
 from fleetward.features.access.context import AccessContext
+from fleetward.features.access.model.people import CHECK_IDS
 from fleetward.features.access.service import breakglass, cleaning
 
 
@@ -23,6 +37,12 @@ feature = Feature(
     routes=(Routes(http.router, Port.API),),
     timers=(Timer("break-glass", 10.0, Role.WORKER, _end_emergencies),),
     forgets=(Forget("sign-ins", cleaning.KEPT, cleaning.forget_expired),),
+    cards=(
+        Cards("break_glass.approve", (board.EMERGENCIES,), board.find_emergencies),
+        Cards("review.read", (board.REVIEWS_OVERDUE,), board.find_overdue_reviews),
+        Cards("operator.read", (board.PEOPLE_WITHOUT_SPARE,), board.find_people_without_spare),
+    ),
+    checks=(Checks(CHECK_IDS, board.find_checks),),
     events=(
         EventKind(
             "access.refused",
@@ -141,6 +161,12 @@ feature = Feature(
     settings=(
         Section("access", settings.Access, settings.check_access),
         Section("oidc", settings.Oidc, settings.check_oidc),
+    ),
+    places=(
+        Place("/me", None),
+        Place("/operators", None),
+        Place("/operators/$name", "operator.read"),
+        Place("/reviews/$id", "review.read"),
     ),
     permissions=(
         Permission("break_glass.approve", Reach.FLEET, "let another break the glass"),

@@ -2,7 +2,7 @@
 
 from fleetward.base.config import Section
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Port, Role, Routes, Timer
+from fleetward.base.feature import About, EventKind, Feature, Place, Port, Role, Routes, Timer
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.audit import http, settings
 from fleetward.features.audit.http import AuditContext
@@ -28,5 +28,6 @@ feature = Feature(
         ),
     ),
     settings=(Section("audit", settings.Audit, settings.check),),
+    places=(Place("/audit", "audit.read"),),
     permissions=(Permission("audit.read", Reach.FLEET, "read the audit log"),),
 )

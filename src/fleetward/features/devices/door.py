@@ -1,13 +1,21 @@
 """What others need to know of devices."""
 
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Port, Routes
+from fleetward.base.feature import About, Cards, Checks, EventKind, Feature, Place, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.devices import http
+from fleetward.features.devices import board, http
 
 feature = Feature(
     name="devices",
     routes=(Routes(http.router, Port.API),),
+    cards=(
+        Cards(
+            "device.read",
+            (board.CERTIFICATES_EXPIRING, board.CERTIFICATES_EXPIRED, board.QUARANTINED),
+            board.find_cards,
+        ),
+    ),
+    checks=(Checks((board.MODELS_ATTESTED,), board.find_checks),),
     events=(
         EventKind("device.registered", Severity.INFO, About.DEVICE, "by `device add`"),
         EventKind(
@@ -26,6 +34,10 @@ feature = Feature(
             About.DEVICE,
             "what the chip proved, or where none can, what the device says",
         ),
+    ),
+    places=(
+        Place("/devices", "device.read"),
+        Place("/devices/$id", "device.read"),
     ),
     permissions=(
         Permission("device.quarantine", Reach.DEVICES, "cut a device off until it is released"),

@@ -1,7 +1,7 @@
 """What others need to know of the feed of events."""
 
 from fleetward.base.config import Section
-from fleetward.base.feature import Feature, Forget, Port, Role, Routes, Timer
+from fleetward.base.feature import Feature, Forget, Place, Port, Role, Routes, Timer
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.events import http, settings
 from fleetward.features.events.service import HEARD_KEPT, Kept, forget_heard, forget_old
@@ -14,5 +14,6 @@ feature = Feature(
     settings=(Section("events", settings.Events, settings.check),),
     timers=(Timer("forget-events", 600.0, Role.WORKER, lambda house: forget_old(house.db, house.get(Kept))),),
     forgets=(Forget("heard", HEARD_KEPT, forget_heard),),
+    places=(Place("/devices/$id?part=history", "event.read"),),
     permissions=(Permission("event.read", Reach.DEVICES, "see what happened"),),
 )

@@ -2,7 +2,7 @@
 
 from fleetward.base.config import Section
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
+from fleetward.base.feature import About, EventKind, Feature, Forget, Place, Port, Routes
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.media import http, service, settings
 from fleetward.features.media.relay import MediaContext
@@ -24,5 +24,6 @@ feature = Feature(
         ),
     ),
     settings=(Section("media", settings.Media, settings.check),),
+    places=(Place("/devices/$id?part=video", "video.view"),),
     permissions=(Permission("video.view", Reach.DEVICES, "watch live video"),),
 )

@@ -1,7 +1,7 @@
 """What others need to know of messaging."""
 
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
+from fleetward.base.feature import About, EventKind, Feature, Forget, Place, Port, Routes
 from fleetward.base.permissions import Permission, Reach
 from fleetward.features.messaging import coap, http, service
 from fleetward.features.messaging.http import MessagingContext
@@ -67,6 +67,11 @@ feature = Feature(
         EventKind("command.done", Severity.INFO, About.DEVICE, "and was carried out"),
         EventKind("command.failed", Severity.NOTICE, About.DEVICE, "or was not"),
         EventKind("command.timed_out", Severity.NOTICE, About.DEVICE, "or nobody answered"),
+    ),
+    places=(
+        Place("/devices/$id?part=commands", "command.read"),
+        Place("/devices/$id?part=telemetry", "telemetry.read"),
+        Place("/devices/$id?part=logs", "telemetry.read"),
     ),
     permissions=(
         Permission("command.read", Reach.DEVICES, "see commands and their results"),

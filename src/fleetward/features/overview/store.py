@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleetward.base.db import IdQuery, RowId, Timestamp, Tx, is_among, metadata
-from fleetward.base.events import Event, as_event, events_table
+from fleetward.base.events import IS_ALERTING, Event, as_event, events_table
 from fleetward.features.overview.model.alerts import MAX_NOTE_CHARS, Acknowledgement
 from fleetward.features.overview.model.filters import SavedFilter
 
@@ -29,8 +29,6 @@ acknowledgements = sa.Table(
     sa.Column("note", sa.String(MAX_NOTE_CHARS), nullable=False),
     sa.Column("at", Timestamp, nullable=False),
 )
-# As the partial index says it, word for word: only then do SQLite and PostgreSQL use it.
-_ALERTING = sa.text("events.severity IN ('warning', 'critical')")
 
 
 def insert_filter(tx: Tx, saved: SavedFilter) -> None:
@@ -86,7 +84,7 @@ def forget_acknowledgements(tx: Tx) -> None:
 def list_alerts(tx: Tx, since: datetime, among: IdQuery | None, *, limit: int) -> tuple[int, list[Event]]:
     """Return how many alerting events since then nobody acknowledged, and the newest of them."""
     where = (
-        _ALERTING,
+        IS_ALERTING,
         events_table.c.at >= since,
         events_table.c.id.not_in(sa.select(acknowledgements.c.event)),
         *_visible(among),
@@ -94,28 +92,6 @@ def list_alerts(tx: Tx, since: datetime, among: IdQuery | None, *, limit: int) -
     count = tx.conn.execute(sa.select(sa.func.count()).select_from(events_table).where(*where)).scalar_one()
     newest = events_table.select().where(*where).order_by(events_table.c.at.desc()).limit(limit)
     return count, [as_event(row) for row in tx.conn.execute(newest)]
-
-
-def list_troubles(
-    tx: Tx, kinds: tuple[str, ...], since: datetime, among: IdQuery, *, limit: int
-) -> list[Event]:
-    """Return the newest alerting event of these kinds of each device in `among`, out of the last `limit`."""
-    # Grouped here, not in SQL: SQLite would walk the index of devices over every event there is.
-    query = (
-        events_table.select()
-        .where(
-            _ALERTING,
-            events_table.c.at >= since,
-            events_table.c.kind.in_(kinds),
-            is_among(events_table.c.device, among),
-        )
-        .order_by(events_table.c.at.desc(), events_table.c.id.desc())
-        .limit(limit)
-    )
-    newest: dict[str | None, Event] = {}
-    for row in tx.conn.execute(query):
-        newest.setdefault(row.device, as_event(row))
-    return list(newest.values())
 
 
 def list_device_events(tx: Tx, device_id: str, kinds: tuple[str, ...], *, limit: int) -> list[Event]:

@@ -1,9 +1,9 @@
 """What others need to know of pki."""
 
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Forget, Port, Routes
+from fleetward.base.feature import About, Cards, Checks, EventKind, Feature, Forget, Place, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.pki import http, service
+from fleetward.features.pki import board, http, service
 from fleetward.features.pki.service import PkiContext
 
 feature = Feature(
@@ -15,6 +15,8 @@ feature = Feature(
         Routes(http.public_router, Port.PAGES),
         Routes(http.public_router, Port.DEVICES),
     ),
+    cards=(Cards("authority.read", (board.AUTHORITIES_EXPIRING,), board.find_cards),),
+    checks=(Checks((board.AUTHORITY_EXPIRY,), board.find_checks),),
     forgets=(Forget("certificates", service.KEPT_AFTER_EXPIRY, service.forget_expired),),
     events=(
         EventKind("authority.rotated", Severity.WARNING, About.PLATFORM, "an issuing CA got a new key"),
@@ -27,6 +29,7 @@ feature = Feature(
             or_severities=frozenset({Severity.INFO}),
         ),
     ),
+    places=(Place("/devices/$id?part=certificates", "certificate.read"),),
     permissions=(
         Permission("authority.read", Reach.SHARED, "see the certificate authorities"),
         Permission("certificate.read", Reach.DEVICES, "see a device's certificates"),

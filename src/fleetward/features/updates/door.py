@@ -1,9 +1,21 @@
 """What others need to know of updates."""
 
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, House, Port, Role, Routes, Start, Timer
+from fleetward.base.feature import (
+    About,
+    Cards,
+    EventKind,
+    Feature,
+    House,
+    Place,
+    Port,
+    Role,
+    Routes,
+    Start,
+    Timer,
+)
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.updates import http, service
+from fleetward.features.updates import board, http, service
 from fleetward.features.updates.context import UpdatesContext
 from fleetward.features.updates.repository.metadata import refresh_due, repair
 
@@ -37,6 +49,10 @@ feature = Feature(
         Start("update-metadata", _repair_metadata),
     ),
     timers=(Timer("update-metadata", 60.0, Role.WORKER, _refresh_metadata),),
+    cards=(
+        Cards("device.read", (board.STUCK, board.BEHIND), board.find_device_cards),
+        Cards("release.read", (board.APPROVALS_PENDING,), board.find_approvals),
+    ),
     events=(
         EventKind("release.proposed", Severity.NOTICE, About.RELEASE, "firmware waits for two approvals"),
         EventKind("release.approved", Severity.NOTICE, About.RELEASE, "one was given"),
@@ -91,6 +107,11 @@ feature = Feature(
             may_device_say=True,
             or_severities=frozenset(Severity),
         ),
+    ),
+    places=(
+        Place("/releases", "release.read"),
+        Place("/releases/$model/$version", "release.read"),
+        Place("/devices/$id?part=firmware", "device.read"),
     ),
     permissions=(
         Permission("release.approve", Reach.FLEET, "approve or reject another's release"),

@@ -24,6 +24,8 @@ LIFETIMES = {
     "snapshot": timedelta(days=14),
     "timestamp": timedelta(days=1),
 }
+# What a device tells of an update or a start that went wrong.
+TROUBLES = ("update.refused", "update.failed", "update.rolled_back", "boot.refused", "boot.degraded")
 
 
 class ReleaseError(ConflictError):

@@ -5,7 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleetward.base.db import RowId, Timestamp, Tx, metadata
+from fleetward.base.db import IdQuery, RowId, Timestamp, Tx, is_among, metadata
+from fleetward.base.events import IS_ALERTING, Event, as_event, events_table
 from fleetward.features.updates.model import (
     MAX_VERSION_CHARS,
     Approval,
@@ -209,3 +210,25 @@ def _as_release(row: sa.Row[Any]) -> Release:
         rejected_by=row.rejected_by,
         rejected_reason=row.rejected_reason,
     )
+
+
+def list_troubles(
+    tx: Tx, kinds: tuple[str, ...], since: datetime, among: IdQuery, *, limit: int
+) -> list[Event]:
+    """Return the newest alerting event of these kinds of each device in `among`, out of the last `limit`."""
+    # Grouped here, not in SQL: SQLite would walk the index of devices over every event there is.
+    query = (
+        events_table.select()
+        .where(
+            IS_ALERTING,
+            events_table.c.at >= since,
+            events_table.c.kind.in_(kinds),
+            is_among(events_table.c.device, among),
+        )
+        .order_by(events_table.c.at.desc(), events_table.c.id.desc())
+        .limit(limit)
+    )
+    newest: dict[str | None, Event] = {}
+    for row in tx.conn.execute(query):
+        newest.setdefault(row.device, as_event(row))
+    return list(newest.values())

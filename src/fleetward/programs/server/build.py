@@ -55,7 +55,7 @@ from fleetward.outside.nats.archive import Archive
 from fleetward.outside.nats.worker import Parts
 from fleetward.programs.server.access import build_access
 from fleetward.programs.server.console import ConsoleRoute
-from fleetward.programs.server.doors import DOORS, permissions_of, routes_at
+from fleetward.programs.server.doors import DOORS, cards_of, checks_of, permissions_of, routes_at
 from fleetward.programs.server.initialise import blobs_url, load_notary, open_database
 from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
@@ -176,7 +176,9 @@ def build_console_app(
     Args:
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
-    overview = OverviewContext(FolderSurveyor(rooms.folder, rooms.config))
+    overview = OverviewContext(
+        FolderSurveyor(rooms.folder, rooms.config), cards_of(rooms.doors), checks_of(rooms.doors)
+    )
     house = rooms.house.furnished(
         messaging, media, _enrollment(rooms, on_authorities), overview, Tail(rooms.db)
     )
@@ -218,6 +220,7 @@ def _new_app(title: str, rooms: Rooms, house: House, edge: Edge, *, openapi_url:
     )  # fmt: skip
     add_error_handlers(app)
     app.state.edge = edge
+    app.state.house = house
     for door in rooms.doors:
         if door.context is not None and door.context in house.things:
             setattr(app.state, door.name, house.things[door.context])

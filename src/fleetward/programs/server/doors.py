@@ -6,7 +6,7 @@ The program has a door of its own, for what it tells beside the features.
 from collections.abc import Iterable
 
 from fleetward.base.config import Section
-from fleetward.base.feature import EventKind, Feature, Port, Routes
+from fleetward.base.feature import Cards, Checks, EventKind, Feature, Port, Routes
 from fleetward.base.permissions import Permission
 from fleetward.features.access.door import feature as access
 from fleetward.features.attestation.door import feature as attestation
@@ -45,6 +45,16 @@ def settings_of(doors: Iterable[Feature]) -> tuple[Section, ...]:
 def permissions_of(doors: Iterable[Feature]) -> dict[str, Permission]:
     """Return what the doors' routes may ask for, by name."""
     return {one.name: one for door in doors for one in door.permissions}
+
+
+def cards_of(doors: Iterable[Feature]) -> tuple[Cards, ...]:
+    """Return what the doors show on the front page."""
+    return tuple(one for door in doors for one in door.cards)
+
+
+def checks_of(doors: Iterable[Feature]) -> tuple[Checks, ...]:
+    """Return what the doors say on the deployment checklist."""
+    return tuple(one for door in doors for one in door.checks)
 
 
 SETTINGS = settings_of(DOORS)

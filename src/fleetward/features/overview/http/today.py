@@ -1,24 +1,23 @@
 """Routes of the front page, its alerts and the checklist."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from fleetward.base.board import Card, Item, arrange_cards
+from fleetward.base.checklist import CheckState, arrange_checks
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.events import Severity
+from fleetward.base.feature import House
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.model.roles import ALL_GROUPS
 from fleetward.features.overview.context import OverviewContext
 from fleetward.features.overview.model.alerts import MAX_NOTE_CHARS
-from fleetward.features.overview.model.checklist import CheckState
-from fleetward.features.overview.service import alerts, checklist, today, waiting
-from fleetward.features.overview.service.cards import Card, CardKind, Item, arrange
-from fleetward.features.pki.service import PkiContext
+from fleetward.features.overview.service import alerts
 
 router = APIRouter()
 
@@ -34,7 +33,7 @@ class ItemView:
 
 @dataclass(frozen=True)
 class CardView:
-    kind: CardKind
+    kind: str
     severity: Severity
     title: str
     count: int
@@ -75,18 +74,20 @@ class NoteBody(BaseModel):
 
 @router.get("/overview/today")
 def get_today(
-    request: Request, db: Db, principal: Annotated[Principal, requires("device.read")]
+    request: Request, db: Db, _principal: Annotated[Principal, requires("device.read")]
 ) -> TodayView:
     """Return the cards that the caller may see: those of rooms closed to them are left out."""
+    context: OverviewContext = request.app.state.overview
+    house: House = request.app.state.house
     with db.read() as tx:
         rights = _rights(request, tx)
-        cards = today.list_device_cards(tx, principal.groups)
-        if "event.read" in rights:
-            cards.append(today.find_alerts(tx, rights["event.read"]))
-        for permission, find in _CARDS.items():
-            if permission in rights:
-                cards += find(tx, request)
-    return TodayView([_view_card(card) for card in arrange(cards)])
+        found = [
+            card
+            for shown in context.cards
+            if shown.permission in rights
+            for card in shown.find(house, tx, rights[shown.permission])
+        ]
+    return TodayView([_view_card(card) for card in arrange_cards(found)])
 
 
 @router.post("/events/{number}/acknowledge")
@@ -105,26 +106,10 @@ def get_checklist(
 ) -> list[CheckView]:
     """Return what can be known of how this platform is run, and what to do about it."""
     context: OverviewContext = request.app.state.overview
-    authorities: PkiContext = request.app.state.pki
-    premises = context.surveyor.inspect()
+    house: House = request.app.state.house
     with db.read() as tx:
-        found = checklist.check_deployment(tx, authorities, premises)
-    return [CheckView(**asdict(one)) for one in found]
-
-
-def _find_ending_authorities(tx: Tx, request: Request) -> list[Card]:
-    authorities: PkiContext = request.app.state.pki
-    return [today.find_ending_authorities(tx, authorities)]
-
-
-# Permission → the cards that who holds it sees.
-_CARDS: dict[str, Callable[[Tx, Request], list[Card]]] = {
-    "authority.read": _find_ending_authorities,
-    "release.read": lambda tx, _request: [waiting.find_approvals(tx)],
-    "review.read": lambda tx, _request: [waiting.find_overdue_reviews(tx)],
-    "break_glass.approve": lambda tx, _request: [waiting.find_emergencies(tx)],
-    "operator.read": lambda tx, _request: [waiting.find_people_without_spare(tx)],
-}
+        found = [check for shown in context.checks for check in shown.find(house, tx)]
+    return [CheckView(**asdict(one)) for one in arrange_checks(found)]
 
 
 def _rights(request: Request, tx: Tx) -> dict[str, frozenset[str] | None]:

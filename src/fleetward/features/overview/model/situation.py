@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from fleetward.base.clock import parse_time, render_time
+from fleetward.base.clock import parse_time
 from fleetward.features.attestation.model import Appraisal
 from fleetward.features.devices.model import Device, Model
 from fleetward.features.messaging.model import Asked, Hold, Presence
@@ -108,8 +108,3 @@ class Situation:
         if self.presence is None or not self.presence.since:
             return True
         return self.refused.at > parse_time(self.presence.since)
-
-
-def say_time(at: datetime) -> str:
-    """Return a time as answers carry it, to the second."""
-    return render_time(at)[:19].replace("T", " ") + " UTC"

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from fleetward.base.clock import say_time
 from fleetward.features.attestation.model import ReasonCode
 from fleetward.features.devices.model import AttestationPolicy, DeviceState
 from fleetward.features.messaging.model import Refusal, RefusalCode
-from fleetward.features.overview.model.situation import Answer, Fact, Question, Situation, say_time
+from fleetward.features.overview.model.situation import Answer, Fact, Question, Situation
 from fleetward.features.overview.model.why_update import explain_update
 
 _REFUSED_FIX = {

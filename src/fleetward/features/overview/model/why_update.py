@@ -1,9 +1,10 @@
 """Why a device does not run the firmware it should."""
 
+from fleetward.base.clock import say_time
 from fleetward.features.overview.model.firmware import UNDER_WAY, is_withdrawn
-from fleetward.features.overview.model.situation import Answer, Fact, Question, Situation, Told, say_time
+from fleetward.features.overview.model.situation import Answer, Fact, Question, Situation, Told
+from fleetward.features.updates.model import TROUBLES
 
-TROUBLES = ("update.refused", "update.failed", "update.rolled_back", "boot.refused", "boot.degraded")
 TOLD = (*TROUBLES, "update.confirmed")
 _FIX = {
     "update.refused": "The device does not trust what it was offered. See that its pinned keys and model are "

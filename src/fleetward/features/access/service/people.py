@@ -1,10 +1,10 @@
 """Who administers this platform, and what they sign in with."""
 
 from fleetward.base.db import Tx
+from fleetward.features.access.model.people import Person
 from fleetward.features.access.model.roles import ALL_GROUPS, Role
 from fleetward.features.access.service import grants, operators
 from fleetward.features.access.service.authorize import list_active
-from fleetward.features.overview.model.checklist import Person
 
 
 def list_people(tx: Tx) -> list[Person]:
