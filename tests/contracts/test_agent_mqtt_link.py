@@ -22,7 +22,8 @@ from fleetward.outside.mqtt.link import (
     Subscribed,
 )
 from fleetward.outside.tls.client import TlsIdentity, client_context
-from support.agent_peers import Pki, PlainBroker, broker_settings, free_port
+from support.agent_peers import Pki, PlainBroker, broker_settings
+from support.ports import free_ports
 
 NOW = SystemClock().now()
 
@@ -149,7 +150,7 @@ def test_a_broker_of_another_platform_is_not_spoken_to(broker: PlainBroker, tmp_
 def test_a_refusal_by_policy_is_told_from_one_by_tls(pki: Pki) -> None:
     if shutil.which("mosquitto") is None:
         pytest.skip("mosquitto is not installed")
-    port = free_port()
+    port = free_ports()
     with_policy = _mosquitto(pki, port)
     try:
         refused = Listener(port, pki.root_file, pki.identity()).next()
@@ -162,7 +163,7 @@ def test_a_refusal_by_policy_is_told_from_one_by_tls(pki: Pki) -> None:
 
 
 def test_nobody_there_is_told_at_once(pki: Pki) -> None:
-    assert isinstance(Listener(free_port(), pki.root_file, None).next(), Refused)
+    assert isinstance(Listener(free_ports(), pki.root_file, None).next(), Refused)
 
 
 def _mosquitto(pki: Pki, port: int) -> subprocess.Popen[bytes]:

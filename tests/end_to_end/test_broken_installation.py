@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 import fleetward
 from fleetward.base.config import ports_from
-from support.platform import free_port_base
+from support.ports import free_ports
 from support.small_disk import small_disk
 
 _CHANGES_AT_EACH_START = {"running.lock", "nats.log", "nats.conf", "server.pem"}
@@ -43,7 +43,7 @@ def data(made: Path, tmp_path: Path) -> Path:
 
 
 def up(data: Path, *more: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    base = str(free_port_base())
+    base = str(free_ports(5))
     return fleetward_cli("up", "--data", str(data), "--port-base", base, "--no-demo", *more, **environment)
 
 
@@ -204,14 +204,14 @@ def test_a_root_that_is_none_is_named(data: Path) -> None:
 
 @pytest.mark.parametrize(("offset", "name"), [(0, "console"), (1, "devices"), (2, "mqtt"), (3, "nats")])
 def test_a_taken_port_is_named(data: Path, offset: int, name: str) -> None:
-    base = free_port_base()
+    base = free_ports(5)
     with socket.create_server(("127.0.0.1", base + offset)):
         failed = fleetward_cli("up", "--data", str(data), "--port-base", str(base), "--no-demo")
     assert_clear(failed, str(base + offset), name, "in use")
 
 
 def test_a_taken_datagram_port_is_named(data: Path) -> None:
-    base = free_port_base()
+    base = free_ports(5)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", ports_from(base).dtls))
         failed = fleetward_cli("up", "--data", str(data), "--port-base", str(base), "--no-demo")
@@ -224,7 +224,7 @@ def test_a_missing_message_engine_is_named_with_how_to_get_it(data: Path, tmp_pa
     python.symlink_to(sys.executable)
     paths = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), Path(fleetward.__path__[0]).parent)
     failed = fleetward_cli(
-        "up", "--data", str(data), "--port-base", str(free_port_base()), "--no-demo", python=str(python),
+        "up", "--data", str(data), "--port-base", str(free_ports(5)), "--no-demo", python=str(python),
         PATH=str(tmp_path), PYTHONPATH=os.pathsep.join(map(str, paths)),
     )  # fmt: skip
     assert_clear(failed, "nats-server", "found none")

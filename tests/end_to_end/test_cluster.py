@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from fleetward.programs.simulator.attacks.target import Target, Victim, enroll_v
 from fleetward.programs.simulator.firmware import build_sbom
 from support import broker
 from support.mosquitto import mosquitto_command
-from support.platform import free_port_base
+from support.ports import free_ports
 from support.postgres import postgres_database
 
 _BUCKET = "artifacts"
@@ -86,7 +85,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
         database = stack.enter_context(postgres_database(request.config))
         environment = stack.enter_context(_object_store(folder))
         found = Cluster(folder)
-        bases = {name: free_port_base() for name in ("n1", "n2", "n3", "a", "b")}
+        bases = {name: free_ports(5) for name in ("n1", "n2", "n3", "a", "b")}
         found.mqtt_ports = {name: bases[name] + 1 for name in ("n1", "n2", "n3")}
         _configure(found, database, bases, environment)
         for name in ("n1", "n2", "n3"):
@@ -222,9 +221,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def _object_store(folder: Path) -> Iterator[dict[str, str]]:
     """Yield the environment by which obstore reaches an S3 server of our own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_ports()
     with (folder / "s3.log").open("wb") as log:
         command = [sys.executable, "-m", "moto.server", "-p", str(port)]
         server = subprocess.Popen(command, stdout=log, stderr=log)

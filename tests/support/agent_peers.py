@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import socket
 import ssl
 import subprocess
 import threading
@@ -22,6 +21,7 @@ from fleetward.outside.nats.config import BrokerSettings
 from fleetward.outside.nats.server import find_program
 from fleetward.outside.tls.client import TlsIdentity
 from support.authority import Authority
+from support.ports import free_ports
 
 Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
 LOCAL_NAMES = (x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1")))
@@ -110,19 +110,13 @@ def broker_settings(folder: Path, certificate: Path, key: Path, device_ca: Path)
     """Return settings with ports that are free now."""
     return BrokerSettings(
         folder=folder / "nats",
-        mqtt_listen=("127.0.0.1", free_port()),
-        nats_listen=("127.0.0.1", free_port()),
+        mqtt_listen=("127.0.0.1", free_ports()),
+        nats_listen=("127.0.0.1", free_ports()),
         certificate=certificate,
         private_key=key,
         device_ca=device_ca,
         log_file=folder / "nats.log",
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class PlainBroker:

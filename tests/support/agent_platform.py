@@ -31,9 +31,10 @@ from fleetward.features.enrollment import service as enrollment
 from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.migrations.runner import migrate
 from fleetward.programs.server.tls import TlsServer, devices_context
-from support.agent_peers import PlainBroker, broker_settings, free_port
+from support.agent_peers import PlainBroker, broker_settings
 from support.database import open_database
 from support.enrollment import add_model, make_app, make_pki
+from support.ports import free_ports
 
 T = TypeVar("T")
 WAIT_S = 40.0
@@ -111,7 +112,7 @@ class SmallPlatform:
         bundle = folder / "tls" / "server.pem"
         self.app = make_app(folder, self.db, self.pki)
         self.context = devices_context(bundle, None, authorities)
-        self.port = free_port()
+        self.port = free_ports()
         self.broker = PlainBroker(broker_settings(folder, bundle, bundle, chain))
         self.messages: list[tuple[str, Any]] = []
         self._server: tuple[TlsServer, threading.Thread] | None = None

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -44,6 +43,7 @@ from fleetward.programs.server.doors import DOORS
 from support.database import open_database
 from support.hierarchy import TRUST_DOMAIN, make_pki
 from support.mosquitto import mosquitto_command
+from support.ports import free_ports
 
 T = TypeVar("T")
 PLAIN = "plain-sensor"
@@ -109,7 +109,7 @@ class Rig:
         (folder / "logs").mkdir(exist_ok=True)
         self.db = open_database(database or f"sqlite:///{folder / 'fleetward.sqlite3'}", self.clock)
         migrate(self.db)
-        self.mqtt_port, self.nats_port = _free_port(), _free_port()
+        self.mqtt_port, self.nats_port = free_ports(), free_ports()
         self.broker = BrokerSettings(
             folder=folder / "nats",
             mqtt_listen=("127.0.0.1", self.mqtt_port),
@@ -296,9 +296,3 @@ def wait_for(find: Callable[[], T], *, timeout_s: float = 20) -> T:
             raise AssertionError(f"waited {timeout_s} s in vain, last found {found!r}")
         time.sleep(0.02)
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,20 +2,19 @@
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fleetward.outside.http.platform import Api, find_platform
+from support.ports import free_ports
 
 _START_TIMEOUT_S = 90
 _PORT_TRIES = 5
@@ -106,24 +105,6 @@ class Platform:
                 raise
 
 
-def free_port_base() -> int:
-    """Return a port with its four followers free for TCP and UDP.
-
-    Below the ports that the kernel hands out by itself: those may be taken again before a platform starts.
-    """
-    while True:
-        base = random.SystemRandom().randrange(10_000, 32_000)
-        try:
-            with ExitStack() as stack:
-                for port in range(base, base + 5):
-                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                        taken = stack.enter_context(socket.socket(socket.AF_INET, kind))
-                        taken.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return base
-
-
 @contextmanager
 def running_platform(folder: Path) -> Iterator[Platform]:
     """Yield a fresh platform without the demo; it is stopped cleanly afterwards."""
@@ -138,7 +119,7 @@ def running_platform(folder: Path) -> Iterator[Platform]:
 def _start_where_free(data: Path, log: Path) -> Platform:
     """Start a platform; somebody else may take one of its ports between our look and its own."""
     for _ in range(_PORT_TRIES):
-        base = free_port_base()
+        base = free_ports(5)
         platform = Platform(data, base, _spawn(data, base, log), log)
         try:
             _await_ready(platform)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.ports import free_ports
+
 _CONFIG = """\
 create_certs_tool= swtpm_localca
 create_certs_tool_config = {folder}/swtpm-localca.conf
@@ -59,7 +61,7 @@ class Swtpm:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 10
-        while not _accepts(self.port + 1):
+        while not (_accepts(self.port + 1) and _accepts(self.port)):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError("swtpm did not start")
             time.sleep(0.02)
@@ -80,20 +82,10 @@ def _accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_pair() -> int:
-    while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            with socket.socket() as second:
-                if port < 65_000 and second.connect_ex(("127.0.0.1", port + 1)) != 0:
-                    return port
-
-
 def _power_on_somewhere(folder: Path) -> Swtpm:
     """Return a running chip; between our looking for a port and its taking it, another may have."""
     for _ in range(5):
-        chip = Swtpm(folder, _free_pair())
+        chip = Swtpm(folder, free_ports(2))
         try:
             chip.power_on()
         except AssertionError:
