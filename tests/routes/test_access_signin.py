@@ -1,12 +1,15 @@
 """How operators prove themselves, and what does not prove anything."""
 
+import asyncio
 import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import httpx
 import pytest
 
 from fleetward.base.db import Database, metadata
@@ -399,3 +402,43 @@ def test_every_secret_is_kept_as_a_hash_or_sealed(house: AccessHouse, db: Databa
     assert len(tables) > 10
     assert len(rows) > 10
     assert not [secret for secret in secrets for row in rows if secret in row]
+
+
+def test_password_checks_wait_in_their_own_line_and_nobody_else_does(
+    house: AccessHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More checks than routes have threads: what is over is refused at once, and other routes answer."""
+    may_go_on = Event()
+    monkeypatch.setattr(house.ctx.passwords, "verify", lambda *_: may_go_on.wait(60) and False)
+    body = {"name": "ada", "password": PASSWORD, "totp": "123456"}
+
+    async def ask(address: str, method: str, path: str, **more: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(house.app, client=(address, 123))
+        async with httpx.AsyncClient(transport=transport, base_url="https://localhost") as client:
+            return await client.request(method, f"/api/v1{path}", **more)
+
+    def check(address: str) -> "asyncio.Task[httpx.Response]":
+        return asyncio.create_task(ask(address, "POST", "/signin/password", json={**body, "name": address}))
+
+    async def play() -> None:
+        greedy = [check("10.0.0.1") for _ in range(20)]
+        done, waiting = await asyncio.wait(greedy, timeout=1)
+        while len(waiting) > 4:
+            done, waiting = await asyncio.wait(greedy, timeout=1)
+        assert {one.result().status_code for one in done} == {429}
+        told = next(iter(done)).result().json()
+        assert told["code"] == "rate_limited"
+        assert "password checks: expected at most 4 at once of yours" in told["detail"]
+        others = [check(f"10.0.1.{number}") for number in range(60)]
+        done, waiting = await asyncio.wait(others, timeout=1)
+        while len(waiting) > 12:
+            done, waiting = await asyncio.wait(others, timeout=1)
+        assert len(waiting) == 12
+        assert {one.result().status_code for one in done} == {429}
+        assert "at most 16 at once in all" in next(iter(done)).result().json()["detail"]
+        assert (await ask("10.0.0.9", "GET", "/signin/options")).status_code == 200
+        may_go_on.set()
+        assert {one.status_code for one in await asyncio.gather(*greedy, *others)} == {401, 429}
+        assert (await check("10.0.0.1")).status_code == 401, "its places are free again"
+
+    asyncio.run(play())

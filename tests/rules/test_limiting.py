@@ -1,5 +1,9 @@
 """What holds back who asks too often: by property, against the plainest form of the same rule."""
 
+import asyncio
+from contextvars import ContextVar
+from threading import Event
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 from fleetward.base.errors import RateLimitedError
 from fleetward.base.limiting.failures import FailureLimit
 from fleetward.base.limiting.repeats import MAX_KEYS, Repeats
+from fleetward.base.limiting.slow_work import SlowWork
 
 INTERVAL_S, MAX = 10.0, 3
 # Who comes, and how long after the one before.
@@ -153,3 +158,73 @@ def test_the_limit_holds_a_bounded_number_of_keys() -> None:
     limit.check(("0",), 0.0)
     with pytest.raises(RateLimitedError):
         limit.check(("10049",), 0.0)
+
+
+WHO = ContextVar[str]("WHO", default="nobody")
+
+
+def test_slow_work_returns_what_it_found_in_the_callers_context() -> None:
+    work = SlowWork("tests", threads=1, waiting=0, each=1)
+
+    def fail() -> None:
+        raise KeyError("found nothing")
+
+    async def play() -> None:
+        WHO.set("ann")
+        assert await work.run("a", WHO.get) == "ann"
+        with pytest.raises(KeyError, match="found nothing"):
+            await work.run("a", fail)
+        assert await work.run("a", WHO.get) == "ann", "what failed gave its place back"
+
+    asyncio.run(play())
+
+
+def test_slow_work_is_bounded_in_all_and_of_each() -> None:
+    work, may_end = SlowWork("tests", threads=1, waiting=2, each=2), Event()
+
+    async def play() -> None:
+        held = [asyncio.create_task(work.run(who, lambda: may_end.wait(60))) for who in "aab"]
+        await asyncio.sleep(0)
+        with pytest.raises(RateLimitedError, match="at most 2 at once of yours"):
+            await work.run("a", may_end.is_set)
+        with pytest.raises(RateLimitedError, match="at most 3 at once in all"):
+            await work.run("c", may_end.is_set)
+        may_end.set()
+        assert await asyncio.gather(*held) == [True] * 3
+        assert await work.run("c", may_end.is_set)
+
+    asyncio.run(play())
+
+
+def test_who_goes_away_holds_the_place_while_the_work_goes_on_and_never_longer() -> None:
+    work = SlowWork("tests", threads=1, waiting=1, each=1)
+    began, may_end = Event(), Event()
+
+    def go_on() -> bool:
+        began.set()
+        return may_end.wait(60)
+
+    async def play() -> None:
+        running = asyncio.create_task(work.run("a", go_on))
+        await asyncio.to_thread(began.wait, 60)
+        queued = asyncio.create_task(work.run("b", go_on))
+        await asyncio.sleep(0)
+        for one in (running, queued):
+            one.cancel()
+        await asyncio.wait([running, queued])
+        with pytest.raises(RateLimitedError, match="of yours"):
+            await work.run("a", go_on)
+        later = asyncio.create_task(work.run("b", may_end.is_set))
+        await asyncio.sleep(0)
+        may_end.set()
+        assert await later, "what never began left its place at once"
+
+    asyncio.run(play())
+
+
+def test_slow_work_that_is_closed_takes_no_more() -> None:
+    work = SlowWork("tests", threads=1, waiting=0, each=1)
+    work.close()
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            asyncio.run(work.run("a", WHO.get))

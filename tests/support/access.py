@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fleetward.base.db import Database
 from fleetward.base.events import Event, list_events
 from fleetward.base.web import BodyLimit, Edge, add_error_handlers
-from fleetward.features.access.context import AccessContext, SingleSignOn
+from fleetward.features.access.context import AccessContext, SingleSignOn, new_password_checks
 from fleetward.features.access.http import router
 from fleetward.features.access.model.passwords import Passwords
 from fleetward.features.access.service import signing_up
@@ -169,6 +169,7 @@ def make_access(folder: Path, *, sso: SingleSignOn | None = None) -> AccessConte
         absolute=timedelta(hours=8),
         sealer=ensure_sealer(folder),
         passwords=Passwords(QUICK),
+        password_checks=new_password_checks(),
         common_passwords=load_common_passwords(),
         decider=Decider(load_policies(CATALOGUE), devices),
         sso=sso,

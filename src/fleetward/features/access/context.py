@@ -5,11 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from fleetward.base.limiting.slow_work import SlowWork
 from fleetward.features.access.model.passwords import Passwords
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.model.sealing import Sealer
 from fleetward.features.access.ports import OidcClient
 from fleetward.features.access.service.authorize import Decider
+
+
+def new_password_checks() -> SlowWork:
+    """Return where passwords are checked: four at once take 256 MiB; one address holds a fourth of it."""
+    return SlowWork("password checks", threads=4, waiting=12, each=4)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class AccessContext:
         console: the console's URL, without a slash at the end.
         origins: every origin our own pages may have.
         idle, absolute: how long a session lives unused, and at all.
+        password_checks: runs what checks or hashes a password; nothing else does.
     """
 
     console: str
@@ -45,6 +52,7 @@ class AccessContext:
     absolute: timedelta
     sealer: Sealer
     passwords: Passwords
+    password_checks: SlowWork
     common_passwords: frozenset[str] = field(repr=False)
     decider: Decider
     sso: SingleSignOn | None = None

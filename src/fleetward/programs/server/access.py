@@ -12,7 +12,7 @@ from fleetward.base.errors import ConfigError, InvalidInputError
 from fleetward.base.ids import parse_duration, parse_id
 from fleetward.base.layout import DataFolder
 from fleetward.base.permissions import Permission
-from fleetward.features.access.context import AccessContext, SingleSignOn
+from fleetward.features.access.context import AccessContext, SingleSignOn, new_password_checks
 from fleetward.features.access.model.passwords import Passwords
 from fleetward.features.access.model.roles import ALL_GROUPS, Role, parse_role
 from fleetward.features.access.service import signing_up
@@ -48,6 +48,7 @@ def build_access(
         absolute=parse_duration(limits.session_absolute, what="access.session_absolute"),
         sealer=ensure_sealer(folder.keys),
         passwords=Passwords(),
+        password_checks=new_password_checks(),
         common_passwords=load_common_passwords(),
         decider=Decider(load_policies(catalogue), devices),
         sso=None if oidc is None else _build_sso(oidc, folder, clock),

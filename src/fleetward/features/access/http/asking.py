@@ -1,6 +1,8 @@
 """What the routes of access share: who asks, from where, and the session's cookie."""
 
-from typing import Annotated, cast
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Request, Response
 
@@ -9,8 +11,12 @@ from fleetward.base.web import edge_of
 from fleetward.features.access.context import AccessContext, Client
 from fleetward.features.access.model.identity import Identity, check_fresh_mfa
 from fleetward.features.access.model.sessions import COOKIE, Session
+from fleetward.features.access.model.sign_in_limits import address_key
 from fleetward.features.access.service.authenticating import OperatorAuthenticator
 from fleetward.features.access.service.sessions import Opened
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def _context(request: Request) -> AccessContext:
@@ -24,6 +30,23 @@ def _client(request: Request) -> Client:
 
 Ctx = Annotated[AccessContext, Depends(_context)]
 From = Annotated[Client, Depends(_client)]
+
+
+def checking_passwords(
+    route: Callable[_P, _T],
+) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """Run a route that checks or hashes a password where passwords are checked; it has `ctx` and `client`.
+
+    Raises:
+        RateLimitedError: too many wait there, in all or from the client's address.
+    """
+
+    @wraps(route)
+    async def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        ctx, client = cast("AccessContext", kwargs["ctx"]), cast("Client", kwargs["client"])
+        return await ctx.password_checks.run(address_key(client.address), partial(route, *args, **kwargs))
+
+    return run
 
 
 class SignedIn:

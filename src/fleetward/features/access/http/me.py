@@ -17,6 +17,7 @@ from fleetward.features.access.http.asking import (
     From,
     Me,
     RestrictedMe,
+    checking_passwords,
     find_session,
     operator_of,
     session_of,
@@ -108,6 +109,7 @@ def begin_step_up(db: Db, ctx: Ctx, identity: RestrictedMe) -> CeremonyView:
 
 
 @router.post("/me/step-up/finish")
+@checking_passwords
 def finish_step_up(
     request: Request, db: Db, ctx: Ctx, client: From, body: StepUpBody, response: Response, _me: RestrictedMe
 ) -> MeView:
@@ -157,10 +159,12 @@ def remove_passkey(db: Db, passkey_id: str, identity: FreshMe) -> None:
 
 
 @router.post("/me/password")
+@checking_passwords
 def set_password(
-    request: Request, db: Db, ctx: Ctx, body: NewPasswordBody, identity: RestrictedMe
+    request: Request, db: Db, ctx: Ctx, client: From, body: NewPasswordBody, identity: RestrictedMe
 ) -> FactorsView:
     """Keep another password; every other session of the operator ends."""
+    del client  # its address says whose work this is
     operator = operator_of(identity)
     with db.write(identity.actor) as tx:
         _check_may_change_factors(tx, request, identity)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from fleetward.base.clock import render_time
 from fleetward.base.web import Db, Principal, requires
-from fleetward.features.access.http.asking import Ctx, From, set_cookie
+from fleetward.features.access.http.asking import Ctx, From, checking_passwords, set_cookie
 from fleetward.features.access.http.views import (
     PASSWORD_RULES,
     PasswordRules,
@@ -109,6 +109,7 @@ def begin_setup(db: Db, ctx: Ctx, client: From, body: SetupBody) -> SignupOffer:
 
 
 @router.post("/setup/finish", status_code=201)
+@checking_passwords
 def finish_setup(db: Db, ctx: Ctx, client: From, body: SetupAnswerBody, response: Response) -> SignedUpView:
     token = body.token.get_secret_value()
     with holding_back.guarding_links(db, client.address), db.write(_ACTOR) as tx:
@@ -123,6 +124,7 @@ def begin_invitation(db: Db, ctx: Ctx, client: From, body: InvitationBody) -> Si
 
 
 @router.post("/signin/invitation/finish", status_code=201)
+@checking_passwords
 def finish_invitation(
     db: Db, ctx: Ctx, client: From, body: InvitationAnswerBody, response: Response
 ) -> SignedUpView:

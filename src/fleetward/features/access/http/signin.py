@@ -15,6 +15,7 @@ from fleetward.features.access.http.asking import (
     AnyMe,
     Ctx,
     From,
+    checking_passwords,
     drop_cookie,
     find_session,
     set_cookie,
@@ -125,6 +126,7 @@ def finish_passkey(
 
 
 @router.post("/signin/password")
+@checking_passwords
 def with_password(
     request: Request, db: Db, ctx: Ctx, client: From, body: PasswordBody, response: Response
 ) -> MeView:

@@ -6,7 +6,6 @@ A password is one factor of two here and alone opens nothing. No composition rul
 import re
 import unicodedata
 from collections.abc import Iterable
-from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -89,27 +88,27 @@ def _parts(word: str) -> list[str]:
 
 
 class Passwords:
-    """Hashes and verifies by argon2id; at most `parallel` at once, so that sign-ins cannot eat the memory."""
+    """Hashes and verifies by argon2id: tens of milliseconds and the hasher's memory each.
 
-    def __init__(self, hasher: PasswordHasher | None = None, *, parallel: int = 4) -> None:
+    Whoever serves requests bounds how many at once.
+    """
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
         """Use `hasher`; the default is RFC 9106's second recommended choice: 64 MiB, 3 passes, 4 lanes."""
         self._hasher = hasher or PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
-        self._turns = BoundedSemaphore(parallel)
         # Verified for accounts without a password, so that these take as long as those with one.
         self._nobody = self._hasher.hash("a password that no account has")
 
     def hash(self, password: str) -> str:
         """Return the encoded hash: parameters, salt and tag."""
-        with self._turns:
-            return self._hasher.hash(normalise(password))
+        return self._hasher.hash(normalise(password))
 
     def verify(self, kept: str | None, password: str) -> bool:
         """Return whether the password is the kept one. Without a kept one: False, after the same work."""
-        with self._turns:
-            try:
-                self._hasher.verify(kept or self._nobody, normalise(password[: MAX_CHARS + 1]))
-            except (VerificationError, InvalidHashError):
-                return False
+        try:
+            self._hasher.verify(kept or self._nobody, normalise(password[: MAX_CHARS + 1]))
+        except (VerificationError, InvalidHashError):
+            return False
         return kept is not None
 
     def needs_rehash(self, kept: str) -> bool:
