@@ -98,7 +98,7 @@ def test_every_kind_of_event_stands_in_a_door() -> None:
 
 
 def test_every_audited_action_is_listed() -> None:
-    found = {_written(call.args[1]) for call in _calls("append", of="audit")}
+    found = {_written(call.args[1]) for call in _calls("record", of="journal")}
     variable = {action for action in found if not re.fullmatch(r"[a-z_]+\.[a-z_]+", action)}
     known = {"f'command.{state}'", "f'device.{to.value}'", "action"}
     assert variable == known, "teach this test the new actions"

@@ -163,7 +163,7 @@ def test_writers_in_other_processes_keep_the_order(db: Database) -> None:
         from fleetward.base.db import Database
         from fleetward.base.events import emit
         url, name = sys.argv[1:]
-        db, dice = open_database(url, SystemClock()), random.Random(name)
+        db, dice = Database(url, SystemClock()), random.Random(name)
         for number in range(40):
             with db.write("system:test") as tx:
                 emit(tx, "test.happened", f"{name}-{number}")
