@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,10 +46,12 @@ class CommandLine:
 
     def log_in(self, approver: Person) -> Any:
         """Run `fleetward login` while somebody approves it in their browser."""
-        command = [
-            sys.executable, "-m", "fleetward", "--server", self.platform.ready["console"],
-            "--ca-file", str(self.platform.ca_file), "login", "--json",
-        ]  # fmt: skip
+        where = ("--server", self.platform.ready["console"], "--ca-file", str(self.platform.ca_file))
+        return self.run_approved(approver, *where, "login")
+
+    def run_approved(self, approver: Person, *arguments: str) -> Any:
+        """Run a command that asks to be approved, while somebody does."""
+        command = [sys.executable, "-m", "fleetward", *arguments, "--json"]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
         ) as process:
@@ -93,7 +98,7 @@ def test_a_command_line_signs_in_acts_and_signs_out(line: CommandLine, ada: Pers
     me = line.run_json("whoami")
     assert (me["name"], me["via"]) == ("ada", "token")
     assert line.run_json("device", "list") == []
-    made = line.run_json("token", "create", "ci", "--scope", "device.read", "--expires-in", "1d")
+    made = line.run_approved(ada, "token", "create", "ci", "--scope", "device.read", "--expires-in", "1d")
     assert made["token"].startswith("fwt_")
     assert [one["name"] for one in line.run_json("token", "list")] == ["ci", me_client(line)]
     program = CommandLine(line.platform, line.home.parent / "other", {"FLEETWARD_TOKEN": made["token"]})
@@ -106,6 +111,42 @@ def test_a_command_line_signs_in_acts_and_signs_out(line: CommandLine, ada: Pers
     assert line.run_json("logout")["signed_out"] is True
     assert not token_file.exists()
     assert "found neither" in line.run("whoami", check=False).stderr
+
+
+def test_a_dangerous_command_asks_once_more_and_goes_on(line: CommandLine, ada: Person) -> None:
+    line.log_in(ada)
+    first = json.loads(next(line.home.glob("fleetward/*/token.json")).read_bytes())["token"]
+    forget_proofs(line.platform)
+    invite = ("operator", "invite", "zoe", "--role", "viewer")
+    refused = line.run(*invite, check=False)
+    assert refused.returncode == 1
+    assert "two factors" in refused.stderr
+    shown, terminal = os.openpty()
+    command = [sys.executable, "-m", "fleetward", *invite, "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=terminal, env=line.environment, text=True
+    ) as process:
+        os.close(terminal)
+        said = ""
+        while not (code := re.search(r"/activate\?code=([A-Z-]+)", said)):
+            said += os.read(shown, 4096).decode()
+        ada.post(f"/device-codes/{code[1]}/approve", status=204)
+        out, _ = process.communicate(timeout=60)
+    os.close(shown)
+    assert process.returncode == 0, said
+    assert json.loads(out)["name"] == "zoe"
+    assert "two factors given within the last five minutes" in said
+    kept = json.loads(next(line.home.glob("fleetward/*/token.json")).read_bytes())["token"]
+    assert kept != first, "the renewed one is kept"
+    where = ("--server", line.platform.ready["console"], "--ca-file", str(line.platform.ca_file))
+    old = CommandLine(line.platform, line.home.parent / "old", {"FLEETWARD_TOKEN": first})
+    assert old.run(*where, "whoami", check=False).returncode == 1, "the one before is revoked"
+
+
+def forget_proofs(platform: Platform) -> None:
+    """Make it long ago that anybody gave two factors for a command line."""
+    with closing(sqlite3.connect(platform.data / "db/fleetward.sqlite3", timeout=30)) as conn, conn:
+        conn.execute("UPDATE access_tokens SET mfa_at = 1")
 
 
 def me_client(line: CommandLine) -> str:

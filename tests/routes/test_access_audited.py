@@ -22,7 +22,7 @@ ASK = {
     ("POST", "/setup/begin"),
     ("POST", "/signin/invitation/begin"),
     ("POST", "/signin/passkey/begin"),
-    ("POST", "/signin/device-code"),
+    ("POST", "/oauth/device_authorization"),
     ("POST", "/me/step-up/begin"),
     ("POST", "/me/passkeys/begin"),
     ("POST", "/me/totp/begin"),
@@ -85,16 +85,16 @@ def add_totp(house: AccessHouse, ada: Browser) -> httpx.Response:
 
 def answer_code(verb: str) -> Call:
     def call(house: AccessHouse, ada: Browser) -> httpx.Response:
-        began = house.browser().post("/signin/device-code", {}).json()
+        began = house.begin_device_code()
         return ada.post(f"/device-codes/{began['user_code']}/{verb}")
 
     return call
 
 
 def redeem_code(house: AccessHouse, ada: Browser) -> httpx.Response:
-    began = house.browser().post("/signin/device-code", {}).json()
+    began = house.begin_device_code()
     ada.post(f"/device-codes/{began['user_code']}/approve")
-    return house.browser().post("/signin/device-code/token", {"device_code": began["device_code"]})
+    return house.poll_device_code(began)
 
 
 def create_token(_house: AccessHouse, ada: Browser) -> httpx.Response:
@@ -176,7 +176,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/signin/passkey/finish"): answer_passkey("/signin/passkey/begin", "/signin/passkey/finish"),
     ("POST", "/signin/password"): by_password,
     ("POST", "/signin/recovery"): by_recovery_code,
-    ("POST", "/signin/device-code/token"): redeem_code,
+    ("POST", "/oauth/token"): redeem_code,
     ("POST", "/signout"): lambda _house, ada: ada.post("/signout"),
     ("POST", "/me/step-up/finish"): answer_passkey("/me/step-up/begin", "/me/step-up/finish"),
     ("POST", "/me/passkeys/finish"): add_passkey,

@@ -393,7 +393,7 @@ def test_every_secret_is_kept_as_a_hash_or_sealed(house: AccessHouse, db: Databa
     invitation = house.invite(ada, "bob")
     bob, totp, more = house.join_by_password(invitation)
     made = ada.post("/tokens", {"name": "ci", "scopes": ["device.read"]}).json()
-    began = house.browser().post("/signin/device-code", {"client": "cli"}).json()
+    began = house.begin_device_code()
     secrets = [*codes, *more, invitation, totp.secret, PASSWORD, made["token"], began["device_code"]]
     secrets += [*ada.cookies.values(), *bob.cookies.values(), ada.csrf, bob.csrf]
     tables = [one for one in metadata.sorted_tables if one.name.startswith(("access_", "audit_", "events"))]

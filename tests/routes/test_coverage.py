@@ -31,6 +31,7 @@ PAGES = {
     "WS /api/v1/media/view",
     "GET /api/v1/openapi.json",
     "HEAD /api/v1/openapi.json",
+    "GET /.well-known/oauth-authorization-server",
     "GET /pki/ca/{name}.crt",
     "GET /pki/crl/device-ca.crl",
     "POST /pki/ocsp",
@@ -167,6 +168,7 @@ def peer(apps: RealApps) -> x509.Certificate:
     return apps.enroll("cam-1", "cam")
 
 
+FORM = "application/x-www-form-urlencoded"
 BOMBS = {
     "deep": b"[" * 200_000,
     "deep objects": b'{"id":' * 50_000,
@@ -183,9 +185,11 @@ BOMBS = {
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_that_is_none_is_a_clear_refusal_on_every_route(apps: RealApps, name: str, bomb: str) -> None:
     method, path = url_of(name)
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": FORM if is_oauth(path) else "application/json"}
     answer = apps.operator(method, path.removeprefix("/api/v1"), content=BOMBS[bomb], headers=headers)
-    if not takes_no_body(apps, name):
+    if is_oauth(path):
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    elif not takes_no_body(apps, name):
         assert_problem(answer, 400, "shipment_refused" if path.endswith("/import") else "invalid_input")
     assert answer.status_code < 500
 
@@ -198,12 +202,17 @@ def test_a_body_over_the_limit_is_refused_whether_or_not_it_says_so(apps: RealAp
         for _ in range(40):
             yield b" " * 65_536
 
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": FORM if is_oauth(path) else "application/json"}
     for content in (chunks(), b" " * (2 * 1024 * 1024)):
         answer = apps.operator(method, path.removeprefix("/api/v1"), content=content, headers=headers)
         if not takes_no_body(apps, name):
             assert_problem(answer, 413, "too_large")
         assert answer.status_code < 500
+
+
+def is_oauth(path: str) -> bool:
+    """Whether a route's errors have the form of RFC 6749."""
+    return path.startswith("/api/v1/oauth/")
 
 
 def takes_no_body(apps: RealApps, name: str) -> bool:

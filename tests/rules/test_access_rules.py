@@ -214,7 +214,17 @@ def test_user_codes_have_no_vowels_and_are_read_in_any_spelling() -> None:
 def _code(state: CodeState, *, polled_s: float | None = None) -> DeviceCode:
     polled_at = None if polled_s is None else NOON - timedelta(seconds=polled_s)
     return DeviceCode(
-        "d", "BCDF-GHJK", "cli", "::1", state, "ada", NOON, NOON + timedelta(minutes=10), 2, polled_at
+        "d",
+        "BCDF-GHJK",
+        "cli",
+        "::1",
+        "::/64",
+        state,
+        "ada",
+        NOON,
+        NOON + timedelta(minutes=10),
+        2,
+        polled_at,
     )
 
 

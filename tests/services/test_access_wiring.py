@@ -108,7 +108,7 @@ def test_what_is_over_for_a_day_is_forgotten(db: Database, tmp_path: Path, clock
     house = make_house(db, tmp_path)
     ada, _ = house.first_operator()
     house.invite(ada, "bob")
-    house.browser().post("/signin/device-code", {})
+    house.begin_device_code()
     house.browser().post("/signin/password", {"name": "x", "password": "y", "totp": "0"})
     house.sign_in(ada)
     forgotten = ("links", "spent_challenges", "device_codes", "throttle", "sessions")

@@ -17,6 +17,7 @@ from fleetward.base.events import Event, list_events
 from fleetward.base.web import BodyLimit, Edge, add_error_handlers
 from fleetward.features.access.context import AccessContext, SingleSignOn, new_password_checks
 from fleetward.features.access.http import router
+from fleetward.features.access.http.oauth import DEVICE_GRANT
 from fleetward.features.access.model.passwords import Passwords
 from fleetward.features.access.service import signing_up
 from fleetward.features.access.service.authenticating import OperatorAuthenticator
@@ -146,6 +147,22 @@ class AccessHouse:
         answer = browser.authenticator.get(asked["options"])
         body = {"challenge_id": asked["challenge_id"], "credential": answer}
         return browser.keep(browser.post("/me/step-up/finish", body))
+
+    def oauth(self, path: str, address: str = "127.0.0.1", **fields: str) -> httpx.Response:
+        """Post a form as OAuth clients do."""
+        return self.client.at(address).post(f"/api/v1/oauth/{path}", data=fields)
+
+    def begin_device_code(self, client: str = "cli", **more: str) -> Any:
+        """Return what a program that asks to be let in is told."""
+        answer = self.oauth("device_authorization", client_id=client, **more)
+        assert answer.status_code == 200, answer.text
+        return {**answer.json(), "client_id": client}
+
+    def poll_device_code(self, began: Any) -> httpx.Response:
+        """Ask for the token of a sign-in that began."""
+        return self.oauth(
+            "token", grant_type=DEVICE_GRANT, device_code=began["device_code"], client_id=began["client_id"]
+        )
 
     def code(self, totp: pyotp.TOTP) -> str:
         """Return the app's present code."""

@@ -27,8 +27,8 @@ POST   /signin/passkey/begin                               -                    
 POST   /signin/passkey/finish                              -                    public -      400
 POST   /signin/password                                    -                    public -      400
 POST   /signin/recovery                                    -                    public -      400
-POST   /signin/device-code                                 -                    public -      400
-POST   /signin/device-code/token                           -                    public -      400
+POST   /oauth/device_authorization                         -                    public -      400
+POST   /oauth/token                                        -                    public -      400
 POST   /signout                                            me                   me     -      204
 GET    /signin/oidc/start                                  -                    public -      404
 GET    /signin/oidc/callback                               -                    public -      404

@@ -41,7 +41,6 @@ function CodeForm() {
 }
 
 function Decision({ code }: { code: string }) {
-  const me = useMe();
   const found = useQuery({
     queryKey: ["device-code", code],
     queryFn: () => get("/device-codes/{user_code}", { params: { path: { user_code: code } } }),
@@ -69,12 +68,20 @@ function Decision({ code }: { code: string }) {
             of={[
               ["Code", <strong key="c" className="mono">{code}</strong>],
               ["Program", request.client],
-              ["Asked from", request.address],
+              ["Asked from", `${request.address}${request.is_near ? ", where you are too" : ""}`],
               ["Asked", <Ago key="a" at={request.created_at} />],
-              ["Acts as", me.display_name || me.name],
+              ["Gets", request.token_name === null ? "a sign-in of its own" : `a token for programs, named ${request.token_name}`],
+              ["Works for", request.lifetime],
+              ["May do", <Powers key="p" may={request.may} />],
             ]}
           />
-          <Notice tone="care">Approve only when your own terminal shows this code now.</Notice>
+          {request.is_near ? (
+            <Notice tone="care">Approve only when your own terminal shows this code now.</Notice>
+          ) : (
+            <Notice tone="bad" title="This was asked from elsewhere">
+              Not from the address that you use now. Did somebody send you this code? Then refuse: they would act in your name.
+            </Notice>
+          )}
           {decide.isError && <ProblemNotice error={decide.error} />}
           <div className="row">
             <Button loading={decide.isPending} onClick={() => decide.mutate("approve")}>
@@ -87,5 +94,17 @@ function Decision({ code }: { code: string }) {
         </div>
       )}
     </Await>
+  );
+}
+
+/** What a token may do: what it is limited to, or what the person who approves it may. */
+function Powers({ may }: { may: string[] | null }) {
+  const me = useMe();
+  if (may !== null) return <span className="mono wrap-any">{may.join(" ")}</span>;
+  const roles = me.grants.map((one) => `${one.role} in ${one.group === "*" ? "all groups" : one.group}`).join(", ");
+  return (
+    <span>
+      All that you may, as {me.display_name || me.name}: {roles}. Never: change how you sign in, or make tokens.
+    </span>
   );
 }

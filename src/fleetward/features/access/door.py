@@ -34,7 +34,7 @@ def _end_emergencies(house: House) -> None:
 feature = Feature(
     name="access",
     context=AccessContext,
-    routes=(Routes(http.router, Port.API),),
+    routes=(Routes(http.router, Port.API), Routes(http.pages_router, Port.PAGES)),
     timers=(Timer("break-glass", 10.0, Role.WORKER, _end_emergencies),),
     forgets=(Forget("sign-ins", cleaning.KEPT, cleaning.forget_expired),),
     cards=(

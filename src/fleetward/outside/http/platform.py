@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +12,7 @@ import urllib3
 from fleetward.base import errors
 from fleetward.base.layout import DataFolder
 
+_STEP_UP = "step_up_required"
 _TIMEOUT = urllib3.Timeout(connect=5, read=60)
 _ERROR_OF = {
     kind.code: kind
@@ -36,7 +37,23 @@ def _named_error(code: str) -> type[errors.FleetwardError]:
 class Api:
     """One platform, reached as its operator; with token None as a stranger."""
 
-    def __init__(self, url: str, token: str | None, ca_file: Path | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        ca_file: Path | None,
+        *,
+        step_up: Callable[[], str | None] | None = None,
+    ) -> None:
+        """Verify the platform by `ca_file`, or by the system's roots.
+
+        Args:
+            step_up: asked for a token whose owner has just given two factors, when a request needs one; None
+                from it, or none here, lets the refusal stand.
+
+        Raises:
+            ConfigError: the root cannot be read.
+        """
         try:
             context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
         except OSError as error:  # ssl.SSLError is one
@@ -48,6 +65,7 @@ class Api:
         self.url = url.rstrip("/")
         self.ca_file = ca_file
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._step_up = step_up
         self._pool = urllib3.PoolManager(ssl_context=context, timeout=_TIMEOUT, retries=False)
 
     def get(self, path: str, **query: object) -> Any:
@@ -71,6 +89,11 @@ class Api:
         """Post raw bytes, e.g. a shipment manifest."""
         response = self._request("POST", path, body=content, headers={"Content-Type": content_type})
         return _json_of(response)
+
+    def post_form(self, path: str, fields: dict[str, str]) -> Any:
+        """Post a form as OAuth clients do (RFC 6749); its errors are raised by their names there."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return _json_of(self._request("POST", path, body=urlencode(fields).encode(), headers=headers))
 
     def post_multipart(self, path: str, fields: dict[str, Any]) -> Any:
         """Post a form with files: values are texts or (file name, bytes, content type)."""
@@ -117,9 +140,14 @@ class Api:
                 f"{self.url}: expected the platform to answer, found nobody there",
                 hint="Start it: fleetward up --data DIR",
             ) from error
-        if response.status >= 400:  # noqa: PLR2004 - HTTP's own line between good and bad
-            raise _error_of(response)
-        return response
+        if response.status < 400:  # noqa: PLR2004 - HTTP's own line between good and bad
+            return response
+        refused = _error_of(response)
+        token = self._step_up() if refused.code == _STEP_UP and self._step_up is not None else None
+        if token is None:
+            raise refused
+        self._headers, self._step_up = {"Authorization": f"Bearer {token}"}, None
+        return self._request(method, path, query=query, headers=headers, **more)
 
 
 def find_platform(path: Path) -> Api:
@@ -162,6 +190,8 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 def _error_of(response: urllib3.BaseHTTPResponse) -> errors.FleetwardError:
     try:
         body = json.loads(response.data)
+        if "error" in body:  # RFC 6749 section 5.2
+            return _named_error(str(body["error"]))(str(body["error_description"]))
         code, detail, hint = body["code"], body["detail"], body.get("hint", "")
     except (ValueError, KeyError, TypeError):
         return errors.UnavailableError(

@@ -1,5 +1,6 @@
 """Which platform the command line means."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -7,6 +8,7 @@ import click
 from fleetward.base.errors import ConfigError
 from fleetward.outside.http.platform import Api, find_platform
 from fleetward.programs.cli import credentials
+from fleetward.programs.cli.device_flow import step_up
 
 
 def connect(ctx: click.Context) -> Api:
@@ -41,4 +43,5 @@ def _kept(server: str | None, ca_file: Path | None) -> Api:
             "--server: expected a sign-in or a token too, found neither",
             hint=f"fleetward --server {server} login, or set FLEETWARD_TOKEN.",
         )
-    return Api(found.server, found.token, ca_file or found.ca_file)
+    root = ca_file or found.ca_file
+    return Api(found.server, found.token, root, step_up=partial(step_up, found, root))

@@ -1,11 +1,7 @@
 """`fleetward login`, `logout`, `whoami`: the sign-in of a command line, through a browser (RFC 8628)."""
 
-import getpass
 import json
-import socket
-import time
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,9 +10,8 @@ from fleetward.base.layout import DataFolder
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli import credentials
 from fleetward.programs.cli.client import connect
+from fleetward.programs.cli.device_flow import sign_in
 from fleetward.programs.cli.output import json_option, print_facts, print_json, say
-
-_SLOWER_S = 5
 
 
 @click.command()
@@ -25,13 +20,7 @@ _SLOWER_S = 5
 def login(ctx: click.Context, as_json: bool) -> None:
     """Sign this command line in: approve it in a browser. No password is typed here."""
     server, ca_file = _named_server(ctx)
-    api = Api(server, None, ca_file)
-    began = api.post(
-        "/signin/device-code", {"client": f"fleetward of {getpass.getuser()} on {socket.gethostname()}"}
-    )
-    _show_code(began, as_json=as_json)
-    token = _await_token(api, began)
-    kept = credentials.save(server, token["operator"], token["expires_at"], token["token"], ca_file)
+    kept = sign_in(server, ca_file, as_json=as_json)
     if as_json:
         print_json({"server": server, "operator": kept.operator, "expires_at": kept.expires_at})
     else:
@@ -108,32 +97,3 @@ def _named_server(ctx: click.Context) -> tuple[str, Path | None]:
             hint="Example: fleetward --server https://fleet.example:8443 --ca-file root.pem login",
         )
     return kept.server, settings["ca_file"] or kept.ca_file
-
-
-def _show_code(began: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        shown = {name: value for name, value in began.items() if name != "device_code"}
-        click.echo(json.dumps(shown), err=True)
-        return
-    code = click.style(began["user_code"], bold=True)
-    say(f"Open this page where you are signed in, and compare the code {code}:\n", err=True)
-    say(f"  {began['verification_uri_complete']}\n", err=True)
-    say("Waiting for your answer there …", err=True)
-
-
-def _await_token(api: Api, began: dict[str, Any]) -> dict[str, Any]:
-    """Poll until somebody answered (RFC 8628 section 3.5). Raises FleetwardError: denied or expired."""
-    interval_s = int(began["interval"])
-    while True:
-        time.sleep(interval_s)
-        try:
-            token: dict[str, Any] = api.post(
-                "/signin/device-code/token", {"device_code": began["device_code"]}
-            )
-        except FleetwardError as error:
-            if error.code == "slow_down":
-                interval_s += _SLOWER_S
-            elif error.code != "authorization_pending":
-                raise
-        else:
-            return token

@@ -3,6 +3,7 @@
 import click
 
 from fleetward.programs.cli.client import connect
+from fleetward.programs.cli.device_flow import ask
 from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table, say
 
 _COLUMNS = {
@@ -28,8 +29,17 @@ def token() -> None:
 @json_option
 @click.pass_context
 def create(ctx: click.Context, name: str, scopes: tuple[str, ...], expires_in: str, as_json: bool) -> None:
-    """Make a token called NAME and print it, this once."""
-    made = connect(ctx).post("/tokens", {"name": name, "scopes": list(scopes), "expires_in": expires_in})
+    """Make a token called NAME and print it, this once. You approve it in a browser."""
+    api = connect(ctx)
+    wanted = {"token_name": name, "scope": " ".join(scopes), "token_lifetime": expires_in}
+    found = ask(api.url, api.ca_file, wanted, as_json=as_json)
+    made = {
+        "id": found["id"],
+        "name": found["name"],
+        "scopes": found["scope"].split(),
+        "expires_at": found["expires_at"],
+        "token": found["access_token"],
+    }
     if as_json:
         print_json(made)
         return

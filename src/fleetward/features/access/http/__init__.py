@@ -7,6 +7,7 @@ from fleetward.features.access.http import (
     device_codes,
     grants,
     me,
+    oauth,
     oidc,
     operators,
     public,
@@ -17,7 +18,8 @@ from fleetward.features.access.http import (
 )
 
 router = APIRouter()
+pages_router = oauth.metadata_router
 for _one in (
-    public, setup, signin, oidc, me, device_codes, tokens, operators, grants, reviews, breakglass,
+    public, setup, signin, oauth, oidc, me, device_codes, tokens, operators, grants, reviews, breakglass,
 ):  # fmt: skip
     router.include_router(_one.router)

@@ -9,7 +9,7 @@ from fastapi import Depends, Request, Response
 from fleetward.base.errors import ForbiddenError
 from fleetward.base.web import edge_of
 from fleetward.features.access.context import AccessContext, Client
-from fleetward.features.access.model.identity import Identity, check_fresh_mfa
+from fleetward.features.access.model.identity import Identity, check_fresh_mfa, check_in_browser
 from fleetward.features.access.model.sessions import COOKIE, Session
 from fleetward.features.access.model.sign_in_limits import address_key
 from fleetward.features.access.service.authenticating import OperatorAuthenticator
@@ -56,13 +56,21 @@ class SignedIn:
         fresh: two factors must have been given within five minutes.
         restricted: recovery sessions are admitted too.
         people: the local token, behind which no operator stands, is refused.
+        browser: tokens are refused too, also those of command lines: a code that somebody was talked into
+            approving must not become a way in that stays.
     """
 
     def __init__(
-        self, permission: str = "me", *, fresh: bool = False, restricted: bool = False, people: bool = True
+        self,
+        permission: str = "me",
+        *,
+        fresh: bool = False,
+        restricted: bool = False,
+        people: bool = True,
+        browser: bool = False,
     ) -> None:
         self.permission = permission
-        self._fresh, self._restricted, self._people = fresh, restricted, people
+        self._fresh, self._restricted, self._people, self._browser = fresh, restricted, people, browser
 
     def __call__(self, request: Request) -> Identity:
         """Return who asks.
@@ -81,15 +89,17 @@ class SignedIn:
             )
         if self._people and (identity.operator is None or identity.scopes is not None):
             raise ForbiddenError("account: expected a person's sign-in, found a token of a program")
+        if self._browser:
+            check_in_browser(identity)
         if self._fresh:
             check_fresh_mfa(identity, edge_of(request).db.clock.now())
         return identity
 
 
 Me = Annotated[Identity, Depends(SignedIn())]
-FreshMe = Annotated[Identity, Depends(SignedIn(fresh=True))]
+FreshMe = Annotated[Identity, Depends(SignedIn(fresh=True, browser=True))]
 AnyMe = Annotated[Identity, Depends(SignedIn(restricted=True, people=False))]
-RestrictedMe = Annotated[Identity, Depends(SignedIn(restricted=True))]
+RestrictedMe = Annotated[Identity, Depends(SignedIn(restricted=True, browser=True))]
 
 
 def operator_of(identity: Identity) -> str:

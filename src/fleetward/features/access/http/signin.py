@@ -1,14 +1,12 @@
 """Public routes of sign-in: passkey, password with code, recovery code, command line; and sign-out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
-from fleetward.base.clock import render_time
 from fleetward.base.db import Database
-from fleetward.base.errors import FleetwardError
 from fleetward.base.web import Db
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.http.asking import (
@@ -23,7 +21,7 @@ from fleetward.features.access.http.asking import (
 from fleetward.features.access.http.views import MeView, view_me
 from fleetward.features.access.model.identity import Identity, actor_of
 from fleetward.features.access.model.sessions import Session
-from fleetward.features.access.service import device_codes, passkeys, sessions, signing_in, tokens
+from fleetward.features.access.service import passkeys, sessions, signing_in, tokens
 from fleetward.features.access.service.sessions import Opened
 
 router = APIRouter(tags=["sign-in"])
@@ -51,18 +49,6 @@ class RecoveryBody(BaseModel):
     code: Secret
 
 
-class DeviceCodeBody(BaseModel):
-    """What the program that signs in calls itself."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    client: Annotated[str, Field(max_length=100)] = "fleetward"
-
-
-class DeviceTokenBody(BaseModel):
-    device_code: Secret
-
-
 @dataclass(frozen=True)
 class CeremonyView:
     """PublicKeyCredential…OptionsJSON for the browser; `challenge_id` comes back with its answer."""
@@ -83,25 +69,6 @@ class SigninOptions:
     passkey: bool
     password: bool
     oidc: OidcOption | None
-
-
-@dataclass(frozen=True)
-class DeviceCodeView:
-    """RFC 8628 section 3.2; times in seconds."""
-
-    device_code: str = field(repr=False)
-    user_code: str
-    verification_uri: str
-    verification_uri_complete: str
-    expires_in: int
-    interval: int
-
-
-@dataclass(frozen=True)
-class CliToken:
-    token: str = field(repr=False)
-    expires_at: str
-    operator: str
 
 
 @router.get("/signin/options")
@@ -144,32 +111,6 @@ def with_recovery_code(
     """A recovery code opens a session that may only register new factors."""
     opened = signing_in.sign_in_with_recovery_code(db, ctx, body.name, body.code.get_secret_value(), client)
     return welcome(request, db, ctx, opened, response)
-
-
-@router.post("/signin/device-code")
-def begin_device_code(db: Db, ctx: Ctx, client: From, body: DeviceCodeBody) -> DeviceCodeView:
-    """Begin the sign-in of a command line (RFC 8628)."""
-    with db.write("system:access") as tx:
-        begun = device_codes.begin(tx, ctx, body.client, client.address)
-    code = begun.code
-    return DeviceCodeView(
-        device_code=begun.device_code,
-        user_code=code.user_code,
-        verification_uri=begun.verification_uri,
-        verification_uri_complete=f"{begun.verification_uri}?code={code.user_code}",
-        expires_in=int((code.expires_at - code.created_at).total_seconds()),
-        interval=code.interval_s,
-    )
-
-
-@router.post("/signin/device-code/token")
-def poll_device_code(db: Db, body: DeviceTokenBody) -> CliToken:
-    """The token, once an operator approved; until then a problem with RFC 8628's code."""
-    with db.write("system:access") as tx:
-        found = device_codes.poll(tx, body.device_code.get_secret_value())
-    if isinstance(found, FleetwardError):
-        raise found
-    return CliToken(found.secret, render_time(found.token.expires_at), found.token.operator)
 
 
 @router.post("/signout", status_code=204)

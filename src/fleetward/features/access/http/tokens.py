@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from fleetward.base.errors import ForbiddenError
@@ -11,6 +11,7 @@ from fleetward.base.ids import parse_duration
 from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.http.asking import Ctx, Me, operator_of
 from fleetward.features.access.http.views import TokenView, view_token
+from fleetward.features.access.model.identity import check_in_browser
 from fleetward.features.access.model.tokens import parse_scopes
 from fleetward.features.access.service import tokens
 
@@ -41,8 +42,14 @@ def list_tokens(db: Db, identity: Me) -> list[TokenView]:
 
 @router.post("/tokens", status_code=201)
 def create_token(
-    db: Db, ctx: Ctx, body: TokenBody, principal: Annotated[Principal, requires("token.create")]
+    request: Request,
+    db: Db,
+    ctx: Ctx,
+    body: TokenBody,
+    principal: Annotated[Principal, requires("token.create")],
 ) -> NewTokenView:
+    """Make a token in a browser; a command line asks for one as it asks to be signed in."""
+    check_in_browser(request.state.identity)
     scopes = parse_scopes(body.scopes, ctx.decider.catalogue)
     lifetime = parse_duration(body.expires_in, what="expires_in")
     if principal.operator is None:

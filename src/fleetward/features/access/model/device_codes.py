@@ -24,18 +24,31 @@ class CodeState(StrEnum):
 
 @dataclass(frozen=True)
 class DeviceCode:
-    """A sign-in in progress, without its secret."""
+    """A sign-in in progress, without its secret.
+
+    Attributes:
+        client: what the program calls itself.
+        network: of the address, by which strangers are counted.
+        scopes: permissions the token is to be limited to; None: it acts as its operator.
+        token_name, token_lifetime_s: of a token for a program; None where a command line asks for its own.
+        answered_at: when its operator, who had given two factors just before, approved or denied it.
+    """
 
     id: str
     user_code: str
     client: str
     address: str
+    network: str | None
     state: CodeState
     operator: str | None
     created_at: datetime
     expires_at: datetime
     interval_s: int
     polled_at: datetime | None
+    scopes: frozenset[str] | None = None
+    token_name: str | None = None
+    token_lifetime_s: int | None = None
+    answered_at: datetime | None = None
 
 
 class AuthorizationPendingError(InvalidInputError):

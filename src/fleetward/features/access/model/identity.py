@@ -56,6 +56,12 @@ class StepUpRequiredError(ForbiddenError):
     code = "step_up_required"
 
 
+class BrowserRequiredError(ForbiddenError):
+    """What outlives a token is not made by a token."""
+
+    code = "browser_required"
+
+
 def check_fresh_mfa(identity: Identity, now: datetime) -> None:
     """Pass when two factors were given within five minutes. Raises StepUpRequiredError."""
     at = identity.mfa_at
@@ -63,6 +69,15 @@ def check_fresh_mfa(identity: Identity, now: datetime) -> None:
         raise StepUpRequiredError(
             "sign-in: expected two factors given within the last 5 minutes, found them older",
             hint="Confirm who you are once more; on the command line: fleetward login.",
+        )
+
+
+def check_in_browser(identity: Identity) -> None:
+    """Pass whoever signed in by a browser. Raises BrowserRequiredError: a token asks."""
+    if identity.via != "session":
+        raise BrowserRequiredError(
+            "sign-in: expected a browser's session, found a token",
+            hint="Ways to sign in and tokens are changed in the console, under Your account and Operators.",
         )
 
 

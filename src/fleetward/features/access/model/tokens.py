@@ -19,6 +19,7 @@ class Token:
 
     Attributes:
         scopes: permissions it is limited to; None for a command line, which acts as its operator.
+        mfa_at: when the operator gave two factors for it; None for a program's, which nobody steps up.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Token:
     expires_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+    mfa_at: datetime | None = None
 
     def is_live(self, now: datetime) -> bool:
         return self.revoked_at is None and now < self.expires_at

@@ -1,6 +1,7 @@
 """Sign-in of a command line through a browser (RFC 8628): begun by a stranger, approved by an operator."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from fleetward.base import journal
 from fleetward.base.db import Tx
@@ -22,14 +23,24 @@ from fleetward.features.access.model.device_codes import (
     parse_user_code,
 )
 from fleetward.features.access.model.secrets import hash_secret, new_secret
+from fleetward.features.access.model.sign_in_limits import address_key
 from fleetward.features.access.service import tokens
 from fleetward.features.access.service.tokens import NewToken
 from fleetward.features.access.store.operators import OperatorState
 
-# Strangers may begin sign-ins; these bound the rows they can make.
-_MAX_PENDING_OF_ADDRESS = 10
-_MAX_PENDING = 500
+# Strangers may begin sign-ins. One network may have as many wait; where all have too many, the oldest of the
+# network that has most gives way: nobody can hold others out.
+_MAX_PENDING_OF_NETWORK = 10
+_MAX_PENDING = 5_000
 _MAX_CLIENT_CHARS = 100
+
+
+@dataclass(frozen=True)
+class TokenAsked:
+    """A token of a program that a command line asks its operator for."""
+
+    name: str
+    lifetime: timedelta
 
 
 @dataclass(frozen=True)
@@ -41,36 +52,64 @@ class Begun:
     verification_uri: str
 
 
-def begin(tx: Tx, ctx: AccessContext, client: str, address: str) -> Begun:
-    """Begin a sign-in for a program that calls itself `client`. Raises RateLimitedError: too many begun."""
-    if (
-        store.device_codes.count_pending(tx, address) >= _MAX_PENDING_OF_ADDRESS
-        or store.device_codes.count_pending(tx) >= _MAX_PENDING
-    ):
+def begin(
+    tx: Tx,
+    ctx: AccessContext,
+    client: str,
+    address: str,
+    *,
+    scopes: frozenset[str] | None = None,
+    token: TokenAsked | None = None,
+) -> Begun:
+    """Begin a sign-in for a program that calls itself `client`.
+
+    Args:
+        scopes: limits what the token may do; None: whatever its operator may.
+        token: asks for a token of a program, instead of a command line's; it has `scopes`.
+
+    Raises:
+        RateLimitedError: too many of its network wait for an answer.
+    """
+    network = address_key(address).removeprefix("address:")[:64]
+    if store.device_codes.count_pending(tx, network) >= _MAX_PENDING_OF_NETWORK:
         raise RateLimitedError(
-            "sign-in: expected fewer begun and unanswered, found too many", retry_after_s=60
+            f"sign-ins from {network}: expected fewer than {_MAX_PENDING_OF_NETWORK} begun and unanswered, "
+            "found as many",
+            hint="Answer or refuse them in the browser; each ends after ten minutes.",
+            retry_after_s=60,
         )
-    printable = "".join(letter for letter in client if letter.isprintable())[:_MAX_CLIENT_CHARS].strip()
+    if store.device_codes.count_pending(tx) >= _MAX_PENDING:
+        store.device_codes.forget_of_the_greediest(tx)
     code = DeviceCode(
         id=new_id("dev"),
         user_code=new_user_code(),
-        client=printable or "a program",
+        client=_printable(client),
         address=address,
+        network=network,
         state=CodeState.PENDING,
         operator=None,
         created_at=tx.now,
         expires_at=tx.now + LIFETIME,
         interval_s=INTERVAL_S,
         polled_at=None,
+        scopes=scopes,
+        token_name=None if token is None else token.name,
+        token_lifetime_s=None if token is None else int(token.lifetime.total_seconds()),
     )
     device_code = new_secret()
     store.device_codes.insert(tx, code, hash_secret(device_code))
     return Begun(device_code, code, f"{ctx.console}/activate")
 
 
-def poll(tx: Tx, device_code: str) -> NewToken | FleetwardError:
-    """Return the token once approved, else the error to answer with; the poll itself is remembered."""
+def poll(tx: Tx, device_code: str, client: str) -> NewToken | FleetwardError:
+    """Return the token once approved, else the error to answer with; the poll itself is remembered.
+
+    Args:
+        client: what the program called itself when it began.
+    """
     code = store.device_codes.find_by_hash(tx, hash_secret(device_code))
+    if code is not None and code.client != _printable(client):
+        return ExpiredCodeError("device_code: expected it from the client it was given to, found another")
     error = judge_poll(code, tx.now)
     if error is not None and code is not None:
         slower = SLOW_DOWN_S if isinstance(error, SlowDownError) else 0
@@ -82,7 +121,7 @@ def poll(tx: Tx, device_code: str) -> NewToken | FleetwardError:
         return ExpiredCodeError("device_code: expected an active operator, found none")
     if not store.device_codes.update_state(tx, code.id, CodeState.APPROVED, CodeState.REDEEMED):
         return ExpiredCodeError("device_code: expected one in progress, found it used")
-    return tokens.create_for_cli(tx, code.operator, code.client)
+    return tokens.create_for_cli(tx, code.operator, code)
 
 
 def get_pending(tx: Tx, user_code: str) -> DeviceCode:
@@ -107,3 +146,9 @@ def answer(tx: Tx, operator: str, user_code: str, *, is_approved: bool) -> None:
     journal.record(tx, action, f"operator:{operator}", **facts)
     emit(tx, action, f"{operator} {state.value} the sign-in of {code.client}.",
          severity=Severity.NOTICE, operator=operator, **facts)  # fmt: skip
+
+
+def _printable(client: str) -> str:
+    """Return what a program calls itself, as it is shown."""
+    text = "".join(letter for letter in client if letter.isprintable())[:_MAX_CLIENT_CHARS].strip()
+    return text or "a program"

@@ -185,9 +185,7 @@ def _is_active(tx: Tx, operator: str) -> bool:
 
 
 def _token_identity(token: Token) -> Identity:
-    """A command line was approved by two factors when its token was made; a program's token never was."""
-    mfa_at = token.created_at if token.kind == "cli" else None
     return Identity(
-        actor_of(token.operator), token.operator, "token", mfa_at, token.scopes, None,
+        actor_of(token.operator), token.operator, "token", token.mfa_at, token.scopes, None,
         restricted=False, token_id=token.id,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from fleetward.base.errors import ConflictError, NotFoundError
 from fleetward.base.events import Severity, emit
 from fleetward.base.ids import new_id
 from fleetward.features.access import store
+from fleetward.features.access.model.device_codes import DeviceCode
 from fleetward.features.access.model.identity import actor_of
 from fleetward.features.access.model.secrets import (
     API_TOKEN_PREFIX,
@@ -49,11 +50,19 @@ def create(tx: Tx, operator: str, name: str, scopes: frozenset[str], lifetime: t
     return _insert(tx, token, API_TOKEN_PREFIX)
 
 
-def create_for_cli(tx: Tx, operator: str, client: str) -> NewToken:
-    """Make the token of a command line that was approved: twelve hours, not limited to scopes."""
+def create_for_cli(tx: Tx, operator: str, code: DeviceCode) -> NewToken:
+    """Make the token that `operator` approved: a command line's of twelve hours, or the program's asked for.
+
+    Raises:
+        InvalidInputError, ConflictError: as `create`.
+    """
     tx = replace(tx, actor=actor_of(operator))
-    expires_at = tx.now + CLI_LIFETIME
-    token = Token(new_id("tok"), operator, "cli", client[:64], None, tx.now, expires_at, None, None)
+    if code.token_name is not None and code.token_lifetime_s is not None and code.scopes is not None:
+        return create(tx, operator, code.token_name, code.scopes, timedelta(seconds=code.token_lifetime_s))
+    token = Token(
+        new_id("tok"), operator, "cli", code.client[:64], code.scopes, tx.now, tx.now + CLI_LIFETIME, None,
+        None, mfa_at=code.answered_at,
+    )  # fmt: skip
     return _insert(tx, token, CLI_TOKEN_PREFIX)
 
 

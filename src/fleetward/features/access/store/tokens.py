@@ -22,6 +22,7 @@ tokens = sa.Table(
     sa.Column("expires_at", Timestamp, nullable=False),
     sa.Column("last_used_at", Timestamp, nullable=True),
     sa.Column("revoked_at", Timestamp, nullable=True),
+    sa.Column("mfa_at", Timestamp, nullable=True),
 )
 
 
