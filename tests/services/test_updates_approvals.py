@@ -7,10 +7,18 @@ import pytest
 
 from fleetward.base.db import Database
 from fleetward.base.errors import ForbiddenError, NotFoundError
+from fleetward.base.events import Severity
 from fleetward.features.access.model.roles import Role
 from fleetward.features.access.service import operators
 from fleetward.features.updates import service
-from fleetward.features.updates.model import Release, ReleaseError, ReleaseState, SeparationOfDutyError
+from fleetward.features.updates.model import (
+    ArtifactChangedError,
+    Release,
+    ReleaseError,
+    ReleaseState,
+    SeparationOfDutyError,
+)
+from fleetward.features.updates.repository.rendering import measure
 from fleetward.features.updates.service import approving
 from fleetward.wire import update_paths as paths
 from support.people import add_operator, events_of
@@ -178,3 +186,76 @@ def test_an_interrupted_publication_is_finished_by_approving_again_or_at_the_nex
 def test_before_there_are_operators_a_release_is_published_at_once(tmp_path: Path, db: Database) -> None:
     publisher = make_publisher(tmp_path, db)
     assert publisher.publish("1.0.0", IMAGE).state is ReleaseState.PUBLISHED
+
+
+def change(publisher: Publisher, kind: str, content: bytes) -> None:
+    """Put other bytes under the name of a stored file, as whoever may write to the store could."""
+    (path,) = publisher.folder.joinpath("blobs").rglob(f"*.{kind}*")
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["image", "sbom"])
+@pytest.mark.parametrize("is_as_long", [True, False])
+@pytest.mark.parametrize("approvals", [0, 1])
+def test_a_file_that_changed_since_is_noticed_at_each_approval_and_told(
+    publisher: Publisher, kind: str, approvals: int, *, is_as_long: bool
+) -> None:
+    handed_in = hand_in(publisher)
+    for who in ("ron", "rosa")[:approvals]:
+        approve(publisher, who)
+    length = handed_in.image.length if kind == "image" else handed_in.sbom.length
+    change(publisher, kind, b"x" * (length if is_as_long else length - 1))
+    with pytest.raises(
+        ArtifactChangedError, match=f"expected the {kind} that was handed in".replace("sbom", "SBOM")
+    ):
+        approve(publisher, "rosa")
+    with publisher.db.read() as tx:
+        release = service.get_release(tx, MODEL, "1.0.0")
+        assert len(service.list_approvals(tx).get(release.id, [])) == approvals, (
+            "what was refused left nothing"
+        )
+    assert (release.state, release.manifest) == (ReleaseState.PENDING, b"")
+    assert targets(publisher) == []
+    (told,) = events_of(publisher.db, "release.artifact_changed")
+    assert told.severity is Severity.CRITICAL
+    assert told.details["expected"] == (release.image if kind == "image" else release.sbom).sha256
+    hand_in(publisher)
+    assert approve(publisher, "rosa").state is (ReleaseState.PUBLISHED if approvals else ReleaseState.PENDING)
+
+
+def test_an_interrupted_publication_is_not_finished_over_a_changed_file(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_in(publisher)
+    approve(publisher, "ron")
+    with monkeypatch.context() as cut:
+        cut.setattr(approving, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            approve(publisher, "rosa")
+    change(publisher, "image", b"x" * len(IMAGE))
+    assert service.finish_interrupted(publisher.db, publisher.context) == 0
+    assert len(events_of(publisher.db, "release.artifact_changed")) == 1
+    assert targets(publisher) == []
+    with pytest.raises(ArtifactChangedError):
+        approve(publisher, "rosa")
+    hand_in(publisher)
+    assert paths.image(MODEL, "1.0.0") in targets(publisher)
+
+
+def test_a_file_planted_under_the_manifests_name_is_replaced(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_in(publisher)
+    approve(publisher, "ron")
+    with monkeypatch.context() as cut:
+        cut.setattr(approving, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            approve(publisher, "rosa")
+    with publisher.db.read() as tx:
+        release = service.get_release(tx, MODEL, "1.0.0")
+    target = paths.consistent_name(paths.manifest(MODEL, "1.0.0"), measure(release.manifest).sha256)
+    name, _ = paths.target_blob(MODEL, target)
+    publisher.blobs.put(name, b"planted")
+    approve(publisher, "rosa")
+    assert publisher.blobs.get(name, max_bytes=100_000) == release.manifest

@@ -58,6 +58,12 @@ feature = Feature(
         EventKind("release.approved", Severity.NOTICE, About.RELEASE, "one was given"),
         EventKind("release.rejected", Severity.NOTICE, About.RELEASE, "it was refused"),
         EventKind("release.published", Severity.INFO, About.RELEASE, "firmware is offered"),
+        EventKind(
+            "release.artifact_changed",
+            Severity.CRITICAL,
+            About.RELEASE,
+            "a stored file is not what was handed in; the act that found it was refused",
+        ),
         EventKind("release.withdrawn", Severity.NOTICE, About.RELEASE, "no longer"),
         EventKind(
             "update.confirmed",

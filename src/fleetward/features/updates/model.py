@@ -34,6 +34,12 @@ class ReleaseError(ConflictError):
     code = "release_conflict"
 
 
+class ArtifactChangedError(ReleaseError):
+    """A stored file of a release is not the one that was handed in."""
+
+    code = "artifact_changed"
+
+
 class SeparationOfDutyError(ForbiddenError):
     """It takes another person than who has acted already."""
 

@@ -21,7 +21,7 @@ from fleetward.features.updates.model import (
     ReleaseState,
     check_approver,
 )
-from fleetward.features.updates.service.finishing import finish, has_files, sign_manifest
+from fleetward.features.updates.service.finishing import check_files, finish, sign_manifest
 from fleetward.features.updates.service.releases import MAX_REASON_CHARS, get_release, subject_of
 
 
@@ -35,11 +35,15 @@ def approve(db: Database, context: UpdatesContext, operator: str | None, model: 
         ForbiddenError: the platform's own token approves.
         SeparationOfDutyError: its author approves.
         ReleaseError: it is not pending, they approved before, or its files are not all stored.
+        ArtifactChangedError: a stored file is not what was handed in.
         UnavailableError: the blob store fails; call again to finish.
     """
     if operator is None:
         raise ForbiddenError("approval: expected an operator, found the platform's own token")
     actor = f"operator:{operator}"
+    with db.read(actor) as tx:
+        found = get_release(tx, model, version)
+    check_files(db, context, found)
     with db.write(actor) as tx:
         store.lock_model(tx, get_release(tx, model, version).model)
         release = get_release(tx, model, version)
@@ -93,11 +97,6 @@ def _record(
 ) -> Release:
     """Insert the approval; return the release as it is then, signed when it was the last."""
     check_approver(release, counted, operator)
-    if not has_files(context, release):
-        raise ReleaseError(
-            f"release {release.version} of {release.model}: expected its files stored, found some missing",
-            hint="Its author publishes the same files again to finish the upload.",
-        )
     store.insert_approval(tx, Approval(release.id, operator, tx.now))
     missing = APPROVALS_NEEDED - len(counted) - 1
     journal.record(tx, "release.approved", subject_of(release), sha256=release.image.sha256, missing=missing)

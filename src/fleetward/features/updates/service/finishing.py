@@ -1,17 +1,25 @@
 """The steps of a release on its way out. Each may be repeated: names of files carry their digests."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 from fleetward.base import journal
 from fleetward.base.clock import render_time
 from fleetward.base.db import Database, Tx
-from fleetward.base.events import emit
+from fleetward.base.events import Severity, emit
 from fleetward.features.attestation import service as attestation
 from fleetward.features.attestation.model import ReferenceValues
 from fleetward.features.updates import store
 from fleetward.features.updates.context import UpdatesContext
-from fleetward.features.updates.model import Artifact, Release, ReleaseState
+from fleetward.features.updates.model import (
+    Artifact,
+    ArtifactChangedError,
+    Release,
+    ReleaseError,
+    ReleaseState,
+)
+from fleetward.features.updates.ports import BlobMissingError
 from fleetward.features.updates.repository.metadata import Change, write_metadata
 from fleetward.features.updates.repository.rendering import ROLES, measure
 from fleetward.features.updates.service.releases import subject_of
@@ -38,9 +46,10 @@ def sign_manifest(tx: Tx, context: UpdatesContext, release: Release) -> bytes:
 
 
 def finish(db: Database, context: UpdatesContext, actor: str, release: Release) -> Release:
-    """Name a signed release, whose files are stored, in metadata and record that it is out."""
+    """Name a signed release in metadata and record that it is out; the caller has looked at its files."""
     for name, artifact in _artifact_blobs(release).items():
-        if artifact not in (release.image, release.sbom) and context.blobs.find(name) is None:
+        is_manifest = artifact not in (release.image, release.sbom)
+        if is_manifest and _measure_blob(context, name) != artifact:
             context.blobs.put(name, release.manifest)
 
     def record(tx: Tx) -> None:
@@ -73,13 +82,62 @@ def finish(db: Database, context: UpdatesContext, actor: str, release: Release) 
         return store.get_release(tx, release.model, release.version)
 
 
-def has_files(context: UpdatesContext, release: Release) -> bool:
-    """Whether image and SBOM are stored."""
+def check_files(db: Database, context: UpdatesContext, release: Release) -> None:
+    """Pass when image and SBOM are stored as they were handed in, to the last bit.
+
+    Whoever can write to the store could put others under their names: an act that trusts them looks first and
+    tells what it finds. It reads all of them.
+
+    Raises:
+        ReleaseError: some are missing.
+        ArtifactChangedError: one is not what was handed in.
+        UnavailableError: the store does not answer.
+    """
     for name, artifact in _artifact_blobs(replace(release, manifest=b"")).items():
-        found = context.blobs.find(name)
-        if found is None or found.length != artifact.length:
-            return False
-    return True
+        found = _measure_blob(context, name)
+        of = f"release {release.version} of {release.model}"
+        if found is None:
+            raise ReleaseError(
+                f"{of}: expected its files stored, found some missing",
+                hint="Its author publishes the same files again to finish the upload.",
+            )
+        if found != artifact:
+            what = "image" if artifact == release.image else "SBOM"
+            _tell_changed(db, release, what, expected=artifact.sha256, found=found.sha256)
+            raise ArtifactChangedError(
+                f"{of}: expected the {what} that was handed in, found another stored under its name",
+                hint="Somebody changed the blob store: find out who may write there. Then its author "
+                "publishes the same files again, or it is rejected.",
+            )
+
+
+def _measure_blob(context: UpdatesContext, name: str) -> Artifact | None:
+    stored = context.blobs.find(name)
+    if stored is None:
+        return None
+    sha256, sha512, length = hashlib.sha256(), hashlib.sha512(), 0
+    try:
+        for chunk in context.blobs.read(name, start=0, length=stored.length):
+            length += len(chunk)
+            sha256.update(chunk)
+            sha512.update(chunk)
+    except BlobMissingError:
+        return None
+    return Artifact(sha256.hexdigest(), sha512.hexdigest(), length)
+
+
+def _tell_changed(db: Database, release: Release, what: str, *, expected: str, found: str) -> None:
+    with db.write("system:updates") as tx:
+        emit(
+            tx,
+            "release.artifact_changed",
+            f"The {what} of firmware {release.version} for {release.model} is not what was handed in.",
+            severity=Severity.CRITICAL,
+            model=release.model,
+            version=release.version,
+            expected=expected,
+            found=found,
+        )
 
 
 def _artifact_blobs(release: Release) -> dict[str, Artifact]:
@@ -97,11 +155,10 @@ def _artifact_blobs(release: Release) -> dict[str, Artifact]:
 
 
 def store_artifacts(context: UpdatesContext, release: Release, *, image: Path, sbom: bytes) -> None:
-    """Store what is not there yet of a release's files, and of its manifest when it has one."""
+    """Store what is not there as it should be of a release's files, and of its manifest if it has one."""
     for name, artifact in _artifact_blobs(release).items():
-        found = context.blobs.find(name)
-        if found is not None and found.length == artifact.length:
-            continue  # names carry the digest, and a blob is stored whole or not at all
+        if _measure_blob(context, name) == artifact:
+            continue
         if artifact == release.image:
             context.blobs.put_file(name, image)
         else:

@@ -13,6 +13,7 @@ from fleetward.base import journal
 from fleetward.base.db import Database, Tx
 from fleetward.base.errors import InvalidInputError, TooLargeError
 from fleetward.base.events import Severity, emit
+from fleetward.base.logging import get_logger
 from fleetward.features.access.service.authorize import is_set_up
 from fleetward.features.devices import service as devices
 from fleetward.features.updates import store
@@ -27,10 +28,11 @@ from fleetward.features.updates.model import (
     parse_version,
 )
 from fleetward.features.updates.repository.rendering import measure
-from fleetward.features.updates.service.finishing import finish, has_files, sign_manifest, store_artifacts
+from fleetward.features.updates.service.finishing import check_files, finish, sign_manifest, store_artifacts
 from fleetward.features.updates.service.releases import subject_of
 
 _CHUNK_BYTES = 1024 * 1024
+log = get_logger("updates")
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,22 @@ def publish(db: Database, context: UpdatesContext, actor: str, new: NewRelease) 
 
 
 def finish_interrupted(db: Database, context: UpdatesContext) -> int:
-    """Finish the publications whose files are all stored; return how many. For the start of a process."""
+    """Finish the publications whose files are all stored; return how many. For the start of a process.
+
+    One that lacks files, or whose files were changed, which is told, stays as it is: its author may go on.
+    """
     with db.read() as tx:
         begun = store.list_releases(tx, state=ReleaseState.PUBLISHING)
-    ready = [one for one in begun if has_files(context, one)]
-    for release in ready:
+    finished = 0
+    for release in begun:
+        try:
+            check_files(db, context, release)
+        except ReleaseError as error:
+            log.warning("publication_waits", model=release.model, version=release.version, why=error.message)
+            continue
         finish(db, context, "system:updates", release)
-    return len(ready)
+        finished += 1
+    return finished
 
 
 def _begin(tx: Tx, context: UpdatesContext, new: NewRelease, image: Artifact, sbom: Artifact) -> Release:
