@@ -123,6 +123,13 @@ def lifecycle(verb: str) -> Call:
     return call
 
 
+def revoke_certificate(house: House) -> httpx.Response:
+    device = house.device(is_active=True)
+    (issued,) = house.ask("GET", f"/devices/{device}/certificates").json()
+    path = f"/devices/{device}/certificates/{issued['serial']}/revoke"
+    return house.ask("POST", path, {"reason": "a test"})
+
+
 def import_devices(house: House) -> httpx.Response:
     with house.rooms.db.write("system:test") as tx:
         pem = FACTORY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -240,6 +247,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/devices/{device_id}/release"): lifecycle("release"),
     ("POST", "/devices/{device_id}/revoke"): lifecycle("revoke"),
     ("POST", "/devices/{device_id}/retire"): lifecycle("retire"),
+    ("POST", "/devices/{device_id}/certificates/{serial}/revoke"): revoke_certificate,
     ("PUT", "/devices/{device_id}/shadow/desired"): lambda house: house.ask(
         "PUT", f"/devices/{house.device()}/shadow/desired", {"state": {"led": "on"}}
     ),

@@ -1,11 +1,13 @@
 """What anyone may fetch of our authorities, and what operators see."""
 
 import base64
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -152,6 +154,7 @@ def test_operators_see_authorities_and_a_device_s_certificates(house: House) -> 
             "issued_at": "2026-06-01T12:00:00.000Z",
             "revoked_at": "2026-06-01T12:00:00.000Z",
             "revocation_reason": "key_compromise",
+            "revocation_note": "stolen",
         }
     ]
 
@@ -159,3 +162,65 @@ def test_operators_see_authorities_and_a_device_s_certificates(house: House) -> 
 @pytest.mark.parametrize("path", ["/api/v1/pki/authorities", "/api/v1/devices/cam-1/certificates"])
 def test_strangers_see_neither(house: House, path: str) -> None:
     assert house.client.get(path).status_code == 401
+
+
+def test_an_answer_by_get_may_be_cached_for_a_while(house: House) -> None:
+    """RFC 5019 section 6.2, and never as long as the answer is good for."""
+    encoded = base64.b64encode(house.question()).decode()
+    answer = house.client.get(f"/pki/ocsp/{quote(encoded, safe='')}")
+    assert answer.headers["cache-control"] == "max-age=300, public, no-transform, must-revalidate"
+    assert answer.headers["expires"] == "Mon, 01 Jun 2026 12:05:00 GMT"
+    assert answer.headers["last-modified"] == "Mon, 01 Jun 2026 12:00:00 GMT"
+    assert answer.headers["etag"]
+    assert house.client.get("/pki/ocsp/MAA%3D").headers.get("cache-control") == "no-store"
+
+
+def test_a_reason_that_says_nothing_is_left_out(house: House) -> None:
+    with house.db.write("operator:ann") as tx:
+        service.revoke_certificate(tx, house.issued.serial, "a mistake")
+    assert house.ask(house.question()).revocation_reason is None
+
+
+def test_an_entry_of_the_crl_is_not_dated_after_it(house: House) -> None:
+    house.revoke()
+    crl = x509.load_der_x509_crl(house.client.get("/pki/crl/device-ca.crl").content)
+    (entry,) = crl
+    assert entry.revocation_date_utc <= crl.last_update_utc
+
+
+def revoke_by_hand(
+    house: House, device: str = "cam-1", serial: str | None = None, **more: Any
+) -> httpx.Response:
+    path = f"/api/v1/devices/{device}/certificates/{serial or f'{house.issued.serial:x}'}/revoke"
+    return house.client.post(path, json={"reason": "stolen in the yard", **more}, headers=OPERATOR)
+
+
+def test_a_certificate_is_revoked_by_hand_with_the_reason_as_said(house: House) -> None:
+    first = revoke_by_hand(house).json()
+    assert (first["revocation_reason"], first["revocation_note"]) == ("key_compromise", "stolen in the yard")
+    again = revoke_by_hand(house, reason="twice", why="unspecified").json()
+    assert again == first, "the first word stays"
+    assert house.ask(house.question()).revocation_reason is x509.ReasonFlags.key_compromise
+    listed = house.client.get("/api/v1/devices/cam-1/certificates", headers=OPERATOR).json()
+    assert [one["revocation_note"] for one in listed] == ["stolen in the yard"]
+
+
+@pytest.mark.parametrize(
+    ("why", "flag"),
+    [("cessation_of_operation", x509.ReasonFlags.cessation_of_operation), ("unspecified", None)],
+)
+def test_relying_parties_are_told_the_reason_that_was_chosen(
+    house: House, why: str, flag: x509.ReasonFlags | None
+) -> None:
+    revoke_by_hand(house, serial=":".join(re.findall("..?", f"{house.issued.serial:X}")), why=why)
+    assert house.ask(house.question()).revocation_reason is flag
+
+
+def test_what_cannot_be_revoked_by_hand_is_refused(house: House) -> None:
+    assert revoke_by_hand(house, "cam-2").status_code == 404, "a certificate of another device"
+    assert revoke_by_hand(house, serial="77").status_code == 404
+    for serial in ("xyz", "1" * 41):
+        assert revoke_by_hand(house, serial=serial).status_code == 400
+    for more in ({"why": "superseded"}, {"reason": ""}, {"reason": "x" * 201}, {"colour": "red"}):
+        assert revoke_by_hand(house, **more).status_code == 400, more
+    assert house.ask(house.question()).certificate_status is ocsp.OCSPCertStatus.GOOD

@@ -106,6 +106,7 @@ POST   /devices/{device_id}/revoke                         device.revoke        
 POST   /devices/{device_id}/retire                         device.retire        ...sa  device 400
 GET    /pki/authorities                                    authority.read       vorsa  shared 200
 GET    /devices/{device_id}/certificates                   certificate.read     vorsa  device 200
+POST   /devices/{device_id}/certificates/{serial}/revoke   device.revoke        ...sa  device 400
 GET    /pki/ca.pem                                         -                    public -      200
 GET    /pki/crl                                            -                    public -      200
 POST   /pki/ocsp                                           -                    public -      200

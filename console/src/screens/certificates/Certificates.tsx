@@ -95,7 +95,7 @@ function Table({ certificates }: { certificates: Certificate[] }) {
               <td>
                 {one.revoked_at !== null && (
                   <>
-                    <Ago at={one.revoked_at} />: {one.revocation_reason}
+                    <Ago at={one.revoked_at} />: {one.revocation_note ?? one.revocation_reason?.replaceAll("_", " ")}
                   </>
                 )}
               </td>

@@ -27,6 +27,7 @@ from fleetward.features.devices.model import (
     state_after_enrollment,
 )
 from fleetward.features.pki import service as pki
+from fleetward.features.pki.model import RevocationReason
 
 MAX_REASON_CHARS = 200
 _ALL = Selection()
@@ -35,6 +36,10 @@ _SEVERITY_OF = {
     DeviceState.QUARANTINED: Severity.WARNING,
     DeviceState.REVOKED: Severity.WARNING,
     DeviceState.RETIRED: Severity.NOTICE,
+}
+_WHY = {
+    DeviceState.REVOKED: RevocationReason.KEY_COMPROMISE,
+    DeviceState.RETIRED: RevocationReason.CESSATION_OF_OPERATION,
 }
 
 
@@ -263,9 +268,12 @@ def release(tx: Tx, device_id: str, reason: str) -> Device:
 
 
 def end(tx: Tx, device_id: str, to: DeviceState, reason: str) -> Device:
-    """Revoke or retire a device: its life moves on and every live certificate of it is revoked with it."""
+    """Revoke or retire a device: its life moves on and every live certificate of it is revoked with it.
+
+    Relying parties are told `keyCompromise` of a revoked one: whoever is cut off is trusted no longer.
+    """
     device = transition(tx, device_id, to, reason)
-    pki.revoke_device(tx, device_id, reason)
+    pki.revoke_device(tx, device_id, reason, why=_WHY[to])
     return device
 
 

@@ -2,18 +2,24 @@
 
 import base64
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import NotFoundError
 from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.pki import service
-from fleetward.features.pki.model import CertificateRecord
+from fleetward.features.pki.model import (
+    MAX_NOTE_CHARS,
+    CertificateRecord,
+    RevocationReason,
+    parse_serial,
+)
 from fleetward.features.pki.service import PkiContext, revocation
 
 router = APIRouter(tags=["pki"])
@@ -25,11 +31,12 @@ CRL_PATH = "/pki/crl/device-ca.crl"
 OCSP_PATH = "/pki/ocsp"
 CA_PATH = "/pki/ca"
 _CERTIFICATE_TYPE = "application/pkix-cert"
+_OCSP_TYPE = "application/ocsp-response"
 
 
 @dataclass(frozen=True)
 class CertificateView:
-    """One certificate of a device; `serial` in hexadecimal."""
+    """One certificate of a device; `serial` in hexadecimal, `revocation_note` as whoever revoked it said."""
 
     serial: str
     not_before: str
@@ -37,6 +44,16 @@ class CertificateView:
     issued_at: str
     revoked_at: str | None
     revocation_reason: str | None
+    revocation_note: str | None
+
+
+class RevokeBody(BaseModel):
+    """Why, for people, and for relying parties as RFC 5280 names it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_NOTE_CHARS)]
+    why: Literal["key_compromise", "cessation_of_operation", "unspecified"] = "key_compromise"
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,8 @@ def ocsp_get(request: Request, db: Db, encoded: str) -> Response:
     except ValueError:
         return _ocsp(revocation.malformed_ocsp_request())
     with db.read() as tx:
-        return _ocsp(revocation.answer_ocsp(tx, _context(request), body))
+        answer, now = revocation.answer_ocsp(tx, _context(request), body), tx.now
+    return Response(answer, media_type=_OCSP_TYPE, headers=revocation.caching_of(answer, now))
 
 
 @public_router.get(f"{CA_PATH}/{{name}}.crt")
@@ -133,6 +151,22 @@ def list_certificates(
         return [_view(record) for record in service.list_certificates(tx, device_id)]
 
 
+@router.post("/devices/{device_id}/certificates/{serial}/revoke")
+def revoke(
+    db: Db,
+    device_id: str,
+    serial: str,
+    body: RevokeBody,
+    principal: Annotated[Principal, requires("device.revoke")],
+) -> CertificateView:
+    """Take one certificate back: its session ends now. Doing it again changes nothing."""
+    with db.write(principal.actor) as tx:
+        record = service.revoke_certificate(
+            tx, parse_serial(serial), body.reason, why=RevocationReason(body.why), device_id=device_id
+        )
+    return _view(record)
+
+
 def _context(request: Request) -> PkiContext:
     context: PkiContext = request.app.state.pki
     return context
@@ -147,7 +181,7 @@ def _authorities(context: PkiContext) -> dict[str, x509.Certificate]:
 
 
 def _ocsp(der: bytes) -> Response:
-    return Response(der, media_type="application/ocsp-response")
+    return Response(der, media_type=_OCSP_TYPE)
 
 
 def _view(record: CertificateRecord) -> CertificateView:
@@ -158,4 +192,5 @@ def _view(record: CertificateRecord) -> CertificateView:
         issued_at=render_time(record.issued_at),
         revoked_at=render_time_or_none(record.revoked_at),
         revocation_reason=None if record.revocation_reason is None else record.revocation_reason.value,
+        revocation_note=record.revocation_note,
     )

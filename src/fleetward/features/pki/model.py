@@ -41,6 +41,10 @@ class CertificateRefusedError(UnauthenticatedError):
     code = "certificate_refused"
 
 
+MAX_NOTE_CHARS = 200
+_SERIAL_CHARS = 40  # RFC 5280 section 4.1.2.2: 20 octets
+
+
 class RevocationReason(StrEnum):
     """Why a certificate was taken back (RFC 5280 section 5.3.1)."""
 
@@ -56,6 +60,11 @@ REASON_FLAG = {
     RevocationReason.SUPERSEDED: x509.ReasonFlags.superseded,
     RevocationReason.CESSATION_OF_OPERATION: x509.ReasonFlags.cessation_of_operation,
 }
+
+
+def reason_code(reason: RevocationReason | None) -> x509.ReasonFlags | None:
+    """Return the reason as others are told: `unspecified` is rather left out (RFC 5280 section 5.3.1)."""
+    return None if reason in (None, RevocationReason.UNSPECIFIED) else REASON_FLAG[reason]
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,11 @@ class Superseded:
 
 @dataclass(frozen=True)
 class CertificateRecord:
-    """A certificate we issued, as remembered."""
+    """A certificate we issued, as remembered.
+
+    Attributes:
+        revocation_note: why it was revoked, in the words of whoever did it.
+    """
 
     serial: int
     device_id: str
@@ -98,6 +111,7 @@ class CertificateRecord:
     issued_at: datetime
     revoked_at: datetime | None
     revocation_reason: RevocationReason | None
+    revocation_note: str | None = None
 
     def is_live(self, now: datetime) -> bool:
         return self.revoked_at is None and now <= self.not_after
@@ -253,3 +267,13 @@ def _refused(reason: str, expected: str) -> CertificateRefusedError:
     return CertificateRefusedError(
         f"client certificate: expected {expected}", reason=reason, challenge="Mutual"
     )
+
+
+def parse_serial(text: str) -> int:
+    """Return a serial number from hexadecimal, with or without colons. Raises InvalidInputError."""
+    plain = text.replace(":", "").lower()
+    if not 1 <= len(plain) <= _SERIAL_CHARS or set(plain) - set("0123456789abcdef"):
+        raise InvalidInputError(
+            f"serial: expected up to {_SERIAL_CHARS} hexadecimal digits, found {text[:60]!r}"
+        )
+    return int(plain, 16)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from fleetward.base.db import IdQuery, Timestamp, Tx, is_among, metadata
 from fleetward.features.pki.model import (
+    MAX_NOTE_CHARS,
     CertificateRecord,
     EndingCertificate,
     RevocationReason,
@@ -30,6 +31,7 @@ certificates = sa.Table(
     sa.Column("issued_at", Timestamp, nullable=False),
     sa.Column("revoked_at", Timestamp, nullable=True),
     sa.Column("revocation_reason", sa.String(32), nullable=True),
+    sa.Column("revocation_note", sa.String(MAX_NOTE_CHARS), nullable=True),
     # The first CRL that lists it. A time would not do: a revocation can commit after a CRL of a later time.
     sa.Column("crl_number", sa.BigInteger, nullable=True),
     sa.Column("der", sa.LargeBinary, nullable=False),
@@ -79,6 +81,7 @@ class Shown:
 _RECORD = (
     certificates.c.serial, certificates.c.device, certificates.c.not_before, certificates.c.not_after,
     certificates.c.issued_at, certificates.c.revoked_at, certificates.c.revocation_reason,
+    certificates.c.revocation_note,
 )  # fmt: skip
 _INSERT = certificates.insert()
 _LIVE = (
@@ -113,7 +116,11 @@ _REVOKE = (
         certificates.c.serial.in_(sa.bindparam("serials", expanding=True)),
         certificates.c.revoked_at.is_(None),
     )
-    .values(revoked_at=sa.bindparam("at"), revocation_reason=sa.bindparam("reason"))
+    .values(
+        revoked_at=sa.bindparam("at"),
+        revocation_reason=sa.bindparam("reason"),
+        revocation_note=sa.bindparam("note"),
+    )
 )
 _used = certificates.alias("used")
 _SUPERSEDED = (
@@ -216,11 +223,11 @@ def list_several(tx: Tx, device_ids: Collection[str]) -> list[tuple[int, bytes]]
     return [(int(serial, 16), der) for serial, der in found]
 
 
-def revoke(tx: Tx, serials: Collection[int], reason: RevocationReason) -> int:
+def revoke(tx: Tx, serials: Collection[int], reason: RevocationReason, note: str) -> int:
     """Mark those of `serials` that are not revoked yet; return how many were."""
     texts = [f"{serial:x}" for serial in serials]
-    result = tx.conn.execute(_REVOKE, {"serials": texts, "at": tx.now, "reason": reason.value})
-    return result.rowcount
+    values = {"serials": texts, "at": tx.now, "reason": reason.value, "note": note[:MAX_NOTE_CHARS]}
+    return tx.conn.execute(_REVOKE, values).rowcount
 
 
 def list_revoked_serials(tx: Tx, device_id: str | None, now: datetime) -> list[int]:
@@ -328,4 +335,5 @@ def _as_record(row: sa.Row[*tuple[Any, ...]]) -> CertificateRecord:
         issued_at=row.issued_at,
         revoked_at=row.revoked_at,
         revocation_reason=None if row.revocation_reason is None else RevocationReason(row.revocation_reason),
+        revocation_note=row.revocation_note,
     )

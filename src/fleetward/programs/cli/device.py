@@ -8,6 +8,7 @@ import click
 from fleetward.base.errors import ConfigError
 from fleetward.base.ids import parse_device_id
 from fleetward.outside.http.platform import Api
+from fleetward.programs.cli.certificate import certificate, show_certificates
 from fleetward.programs.cli.client import connect
 from fleetward.programs.cli.output import (
     json_option,
@@ -148,7 +149,8 @@ def show(ctx: click.Context, device_id: str, as_json: bool) -> None:
         return
     nested = ("certificates", "appraisals", "presence")
     print_facts({name.replace("_", " "): value for name, value in found.items() if name not in nested})
-    _show_certificates(found["certificates"])
+    say("\nCertificates, newest first")
+    show_certificates(found["certificates"])
     if found["appraisals"]:
         _show_appraisal(found["appraisals"][0])
     presence = found["presence"]
@@ -158,22 +160,6 @@ def show(ctx: click.Context, device_id: str, as_json: bool) -> None:
         say(f"\nPresence: {verb} since {show_time(presence['since'])}{why}")
     else:
         say("\nPresence: never connected")
-
-
-def _show_certificates(certificates: list[dict[str, Any]]) -> None:
-    say("\nCertificates, newest first")
-    rows = [
-        {
-            "serial": f"{one['serial'][:12]}…",
-            "issued": show_time(one["issued_at"]),
-            "until": show_time(one["not_after"]),
-            "revoked": show_time(one["revoked_at"]) if one["revoked_at"] else "",
-            "why": one["revocation_reason"],
-        }
-        for one in certificates
-    ]
-    columns = {"serial": "Serial", "issued": "Issued", "until": "Until", "revoked": "Revoked", "why": "Why"}
-    print_table(rows, columns, empty="  none yet")
 
 
 def _show_appraisal(last: dict[str, Any]) -> None:
@@ -290,3 +276,6 @@ def _show_claim(api: Api, added: dict[str, Any], *, as_json: bool) -> None:
 
     say("\nThe claim works once. As a QR code:")
     segno.make(added["claim"], micro=False).terminal(compact=True)
+
+
+device.add_command(certificate)

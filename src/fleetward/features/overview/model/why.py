@@ -203,7 +203,8 @@ def _certificate_fact(s: Situation) -> Fact:
     if newest is None:
         return Fact("certificate", "none", good=False)
     if newest.revoked_at is not None:
-        why = newest.revocation_reason.value.replace("_", " ") if newest.revocation_reason else "unspecified"
+        code = newest.revocation_reason.value.replace("_", " ") if newest.revocation_reason else "unspecified"
+        why = f"{code}: {newest.revocation_note}" if newest.revocation_note else code
         return Fact("certificate", f"revoked at {say_time(newest.revoked_at)} ({why})", good=False)
     return Fact("certificate", f"expired at {say_time(newest.not_after)}", good=False)
 

@@ -1,7 +1,9 @@
 """What third parties are told about revocation: CRLs (RFC 5280 section 5) and OCSP (RFC 6960)."""
 
+import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -12,7 +14,7 @@ from fleetward.base.db import Tx
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.pki import store
 from fleetward.features.pki.authority.profiles import BACKDATE, subject_key_id
-from fleetward.features.pki.model import MALFORMED, REASON_FLAG, RevocationReason
+from fleetward.features.pki.model import MALFORMED, reason_code
 from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.service.context import PkiContext
 
@@ -55,21 +57,21 @@ def _sign_crl(tx: Tx, ca: CaSigner) -> bytes:
     issuer = subject_key_id(ca.certificate).hex()
     last = store.find_crl(tx, issuer)
     number = 1 if last is None else last.number + 1
-    next_update = tx.now + CRL_LIFETIME
+    this_update, next_update = tx.now - BACKDATE, tx.now + CRL_LIFETIME
     authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
         ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     )
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(ca.certificate.subject)
-        .last_update(tx.now - BACKDATE)
+        .last_update(this_update)
         .next_update(next_update)
         .add_extension(authority, critical=False)
         .add_extension(x509.CRLNumber(number), critical=False)
     )
     since = tx.now if last is None else last.this_update
     for entry in store.list_for_crl(tx, issuer, number=number, since=since):
-        builder = builder.add_revoked_certificate(_crl_entry(entry))
+        builder = builder.add_revoked_certificate(_crl_entry(entry, this_update))
     der = builder.sign(ca.private_key, hashes.SHA256()).public_bytes(Encoding.DER)
     store.update_crl(tx, issuer, store.Crl(number, tx.now, next_update, der))
     return der
@@ -91,7 +93,7 @@ def answer_ocsp(tx: Tx, context: PkiContext, unverified_request: bytes) -> bytes
     status, revoked_at, reason = ocsp.OCSPCertStatus.UNKNOWN, None, None
     if record is not None and record.revoked_at is not None:
         status, revoked_at = ocsp.OCSPCertStatus.REVOKED, record.revoked_at
-        reason = None if record.revocation_reason is None else REASON_FLAG[record.revocation_reason]
+        reason = reason_code(record.revocation_reason)
     elif record is not None:
         status = ocsp.OCSPCertStatus.GOOD
     builder = ocsp.OCSPResponseBuilder().add_response_by_hash(
@@ -109,6 +111,25 @@ def answer_ocsp(tx: Tx, context: PkiContext, unverified_request: bytes) -> bytes
     if question.nonce is not None:
         builder = builder.add_extension(x509.OCSPNonce(question.nonce), critical=False)
     return builder.sign(ca.private_key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def caching_of(answer: bytes, now: datetime) -> dict[str, str]:
+    """Return the headers by which caches may keep an answer to a GET (RFC 5019 section 6.2).
+
+    For a third of the time until the next update, so that nobody hears of a revocation much later through a
+    cache; an answer to a nonce, and one that says nothing, is for whoever asked alone.
+    """
+    parsed = ocsp.load_der_ocsp_response(answer)
+    if parsed.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL or len(parsed.extensions):
+        return {"Cache-Control": "no-store"}
+    until, since = parsed.next_update_utc or now, parsed.this_update_utc
+    kept = max(timedelta(), (until - now) / 3)
+    return {
+        "Cache-Control": f"max-age={int(kept.total_seconds())}, public, no-transform, must-revalidate",
+        "Last-Modified": format_datetime(since, usegmt=True),
+        "Expires": format_datetime(now + kept, usegmt=True),
+        "ETag": f'"{hashlib.sha256(answer).hexdigest()}"',
+    }
 
 
 def malformed_ocsp_request() -> bytes:
@@ -163,8 +184,11 @@ def _nonce_of(request: ocsp.OCSPRequest) -> bytes | None:
     return nonce if len(nonce) <= _MAX_NONCE_BYTES else None
 
 
-def _crl_entry(entry: store.RevokedEntry) -> x509.RevokedCertificate:
-    builder = x509.RevokedCertificateBuilder().serial_number(entry.serial).revocation_date(entry.revoked_at)
-    if entry.reason is not RevocationReason.UNSPECIFIED:  # RFC 5280 section 5.3.1: rather absent
-        builder = builder.add_extension(x509.CRLReason(REASON_FLAG[entry.reason]), critical=False)
+def _crl_entry(entry: store.RevokedEntry, this_update: datetime) -> x509.RevokedCertificate:
+    """Return an entry; its date is not after the CRL's own, which is set back for clocks that are late."""
+    at = min(entry.revoked_at, this_update)
+    builder = x509.RevokedCertificateBuilder().serial_number(entry.serial).revocation_date(at)
+    reason = reason_code(entry.reason)
+    if reason is not None:
+        builder = builder.add_extension(x509.CRLReason(reason), critical=False)
     return builder.build()

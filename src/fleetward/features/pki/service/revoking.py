@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from fleetward.base import journal
 from fleetward.base.db import Tx
+from fleetward.base.errors import NotFoundError
 from fleetward.base.events import Severity, emit
 from fleetward.features.pki import store
 from fleetward.features.pki.model import CertificateRecord, RevocationReason
@@ -26,14 +27,24 @@ def revoke_device(
 
 
 def revoke_certificate(
-    tx: Tx, serial: int, reason: str, *, why: RevocationReason = RevocationReason.UNSPECIFIED
+    tx: Tx,
+    serial: int,
+    reason: str,
+    *,
+    why: RevocationReason = RevocationReason.UNSPECIFIED,
+    device_id: str | None = None,
 ) -> CertificateRecord:
     """Revoke one certificate; revoking it again changes nothing.
 
+    Args:
+        device_id: whose it is to be; None: anyone's.
+
     Raises:
-        NotFoundError: we never issued it.
+        NotFoundError: we never issued it, or not to this device.
     """
     record = get_certificate(tx, serial)
+    if device_id not in (None, record.device_id):
+        raise NotFoundError(f"certificate {serial:x}: expected one of device {device_id}, found another's")
     if record.revoked_at is None:
         revoke_serials(tx, record.device_id, [serial], reason, why)
     return get_certificate(tx, serial)
@@ -68,7 +79,7 @@ def list_shown_of_several(tx: Tx, shown: dict[str, str]) -> dict[str, int]:
 
 def revoke_serials(tx: Tx, device_id: str, serials: list[int], reason: str, why: RevocationReason) -> None:
     """Revoke those of a device's certificates that are not revoked yet."""
-    if not serials or store.revoke(tx, serials, why) == 0:
+    if not serials or store.revoke(tx, serials, why, reason) == 0:
         return
     texts = [f"{serial:x}" for serial in serials]
     journal.record(
