@@ -24,9 +24,9 @@ from support.operator_routes import ROWS, Row
 
 THINGS = {
     "device_id": "cam-1", "name": "nobody", "session_id": "ses_0", "grant_id": "gr_0", "review_id": "rev_0",
-    "glass_id": "bg_0", "model": "camera", "model_id": "camera", "version": "9.9", "digest": "00", "serial": "77",
+    "glass_id": "bg_0", "model": "camera", "model_id": "camera", "version": "9.9", "digest": "00",
     "fingerprint": "00", "number": "999", "view_id": "view_0", "passkey_id": "pk_0", "token_id": "tok_0",
-    "user_code": "BCDF-GHJK", "filter_id": "filter_0", "encoded:path": "AA==",
+    "serial": "77", "user_code": "BCDF-GHJK", "filter_id": "filter_0", "encoded:path": "AA==",
 }  # fmt: skip
 of_roles = pytest.mark.parametrize("row", [row for row in ROWS if row.who not in ("public", "me")], ids=str)
 
