@@ -1,13 +1,19 @@
 """The command contract, against a platform started as users start it."""
 
+import ipaddress
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fleetward.base.errors import UnavailableError
+from fleetward.base.layout import DataFolder
+from fleetward.outside.http.platform import Api, _local_address, find_platform
 from support.platform import Platform, running_platform
 
 
@@ -24,6 +30,33 @@ def test_ready_names_every_listener(platform: Platform) -> None:
     assert ready["mqtt"] == f"localhost:{base + 2}"
     assert ready["dtls"] == f"localhost:{base + 4}"
     assert Path(ready["ca_file"]).read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.9.8.7", "10.9.8.7")],  # noqa: S104
+)
+def test_the_local_address_is_that_of_the_listener(tmp_path: Path, listen: str, address: str) -> None:
+    folder = DataFolder(tmp_path)
+    folder.config.write_text(f'listen = "{listen}"')
+    assert _local_address(folder) == address
+
+
+def test_a_data_folder_leads_to_its_listener_whatever_dns_says(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def no_names(host: str, *more: Any, **further: Any) -> Any:
+        ipaddress.ip_address(host)  # raises for a name
+        return resolve(host, *more, **further)
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_names)
+    assert find_platform(platform.data).get("/health")["status"] == "ok"
+    token = (platform.data / "admin.token").read_text().strip()
+    other = Api(f"https://other.test:{platform.port_base}", token, platform.ca_file, address="127.0.0.1")
+    with pytest.raises(UnavailableError, match="expected a certificate"):
+        other.get("/health")
 
 
 def test_secrets_are_readable_by_the_owner_alone(platform: Platform) -> None:

@@ -1,17 +1,21 @@
 """The platform's HTTP API, as an operator's program uses it."""
 
+import ipaddress
 import json
 import ssl
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
 from fleetward.base import errors
 from fleetward.base.layout import DataFolder
 
+_HTTPS_PORT = 443
+_LOOPBACK = "127.0.0.1"
 _STEP_UP = "step_up_required"
 _TIMEOUT = urllib3.Timeout(connect=5, read=60)
 _ERROR_OF = {
@@ -44,12 +48,14 @@ class Api:
         ca_file: Path | None,
         *,
         step_up: Callable[[], str | None] | None = None,
+        address: str | None = None,
     ) -> None:
         """Verify the platform by `ca_file`, or by the system's roots.
 
         Args:
             step_up: asked for a token whose owner has just given two factors, when a request needs one; None
                 from it, or none here, lets the refusal stand.
+            address: where to connect to, instead of asking DNS for the name in `url`; that is verified.
 
         Raises:
             ConfigError: the root cannot be read.
@@ -65,8 +71,16 @@ class Api:
         self.url = url.rstrip("/")
         self.ca_file = ca_file
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._base = self.url
+        pool: dict[str, Any] = {"ssl_context": context, "timeout": _TIMEOUT, "retries": False}
+        if address is not None:
+            parts = urlsplit(self.url)
+            host = f"[{address}]" if ":" in address else address
+            self._base = f"https://{host}:{parts.port or _HTTPS_PORT}"
+            pool |= {"server_hostname": parts.hostname, "assert_hostname": parts.hostname}
+            self._headers["Host"] = parts.netloc
         self._step_up = step_up
-        self._pool = urllib3.PoolManager(ssl_context=context, timeout=_TIMEOUT, retries=False)
+        self._pool = urllib3.PoolManager(**pool)
 
     def get(self, path: str, **query: object) -> Any:
         """Return the JSON of `/api/v1<path>`. Raises FleetwardError as the platform names it."""
@@ -125,7 +139,7 @@ class Api:
         **more: Any,
     ) -> urllib3.BaseHTTPResponse:
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        url = f"{self.url}/api/v1{path}"
+        url = f"{self._base}/api/v1{path}"
         if given:
             url += "?" + urlencode(given)
         try:
@@ -146,7 +160,7 @@ class Api:
         token = self._step_up() if refused.code == _STEP_UP and self._step_up is not None else None
         if token is None:
             raise refused
-        self._headers, self._step_up = {"Authorization": f"Bearer {token}"}, None
+        self._headers["Authorization"], self._step_up = f"Bearer {token}", None
         return self._request(method, path, query=query, headers=headers, **more)
 
 
@@ -173,7 +187,24 @@ def find_platform(path: Path) -> Api:
             f"{folder.ready}: expected where the platform listens, found something else",
             hint=f"Start the platform again, it writes it anew: fleetward up --data {folder.path}",
         ) from error
-    return Api(url, folder.admin_token.read_text().strip(), ca_file)
+    return Api(url, folder.admin_token.read_text().strip(), ca_file, address=_local_address(folder))
+
+
+def _local_address(folder: DataFolder) -> str:
+    """Return the address at which this machine itself reaches the listeners, whatever its DNS says.
+
+    Raises:
+        ConfigError: the settings cannot be read.
+    """
+    try:
+        listen = ipaddress.ip_address(tomllib.loads(folder.config.read_text()).get("listen", _LOOPBACK))
+    except (OSError, ValueError) as error:
+        raise errors.ConfigError(
+            f"{folder.config}: expected the platform's settings, found: {error}"
+        ) from error
+    if not listen.is_unspecified:
+        return str(listen)
+    return str(ipaddress.IPv6Address(1)) if isinstance(listen, ipaddress.IPv6Address) else _LOOPBACK
 
 
 def _json_of(response: urllib3.BaseHTTPResponse) -> Any:

@@ -129,8 +129,13 @@ def list_devices(ctx: click.Context, /, limit: int | None, as_json: bool, **give
         after = page["next_after"]
     if as_json:
         print_json(found)
-    else:
-        print_table(found, _LIST_COLUMNS, empty="No devices. Add one: fleetward device add ID --model MODEL")
+        return
+    more = 0
+    if after is not None:
+        matching = {name: value for name, value in chosen.items() if name != "sort"}
+        more = max(0, api.get("/devices/counts", **matching)["total"] - len(found))
+    empty = "No devices. Add one: fleetward device add ID --model MODEL"
+    print_table(found, _LIST_COLUMNS, empty=empty, more=more)
 
 
 @device.command()

@@ -77,12 +77,23 @@ class _LazyGroup(click.Group):
                 f"{cmd_name}: expected the library {error.name}, found it missing. "
                 "Install it: pip install 'fleetward[server]'"
             ) from error
+        _say_whole(found)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+def _say_whole(command: click.Command) -> None:
+    """Have a list of commands say the whole first sentence of each: click cuts what it makes up itself."""
+    if command.short_help is None and command.help:
+        first = " ".join(command.help.partition("\n\n")[0].split())
+        command.short_help = f"{first.partition('. ')[0].rstrip('.')}."
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            _say_whole(one)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,12 +6,17 @@ through `say`, and each value through `visible`.
 """
 
 import json
+import os
 import re
+import shutil
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
+
+from fleetward.programs.cli.table import lay_out, render_plain
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,6 +28,11 @@ _COLOUR_OF = {
 
 # What click.style makes of the colours above, bold and their end; nothing that hides, moves or asks.
 _OURS = re.compile(r"(\x1b\[(?:0|1|2|3[1-6]|9[0-7])m)")
+
+
+# Signs that our own texts use: ellipsis, arrow, dash, times, middle dot.
+_PLAIN = str.maketrans({"\u2026": "...", "\u2192": "->", "\u2013": "-", "\u00d7": "x", "\u00b7": "."})
+_GAP = "  "
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -40,7 +50,19 @@ def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Print text of any origin: colours of ours stay, every other control character becomes visible."""
     parts = _OURS.split(text)
     shown = [part if number % 2 else visible(part, keep="\n\t") for number, part in enumerate(parts)]
-    click.echo("".join(shown), err=err, nl=nl)
+    stream = sys.stderr if err else sys.stdout
+    text = _in_charset("".join(shown), stream.encoding)
+    click.echo(text, err=err, nl=nl, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def _in_charset(text: str, encoding: str | None) -> str:
+    """Return a text that a terminal of this encoding can show; signs of ours in letters, others as marks."""
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        plain = text.translate(_PLAIN)
+        return plain.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
+    return text
 
 
 def _is_unseen(one: str) -> bool:
@@ -56,21 +78,32 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value).replace("\x7f", "\\u007f"))  # all else that is not printable, JSON escapes
 
 
-def print_table(rows: Sequence[dict[str, Any]], columns: dict[str, str], *, empty: str) -> None:
-    """Print rows as a table that fits the terminal; `columns` maps keys to headings."""
+def print_table(
+    rows: Sequence[dict[str, Any]], columns: dict[str, str], *, empty: str, more: int = 0
+) -> None:
+    """Print rows as a table that fits the terminal, or, to another program, whole and between tabs.
+
+    Args:
+        columns: maps keys to headings; the first names the row.
+        more: how many rows there are beside these.
+    """
     if not rows:
         say(empty)
         return
-    from rich.console import Console  # noqa: PLC0415 - 40 ms that JSON output need not pay
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, heading in enumerate(columns.values()):
-        # What names the row stays in one piece, to be copied.
-        table.add_column(heading, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*(_cell(row.get(key)) for key in columns))
-    Console().print(table)
+    headings = list(columns.values())
+    cells = [["" if row.get(key) is None else visible(str(row[key])) for key in columns] for row in rows]
+    if not sys.stdout.isatty():
+        say("\n".join(render_plain(headings, cells)))
+        return
+    laid = lay_out(headings, cells, shutil.get_terminal_size().columns)
+    head, *body = laid.lines
+    lines = [click.style(_GAP.join(head).rstrip(), bold=True)]
+    lines += [_GAP.join(paint(cell) for cell in row).rstrip() for row in body]
+    say("\n".join(lines))
+    if more:
+        say(f"… {more:,} more: give --limit, narrow them down, or take --json.")
+    if laid.left_out:
+        say(f"Left out for want of room: {', '.join(laid.left_out)}. --json has all.", err=True)
 
 
 def print_facts(facts: dict[str, Any]) -> None:
@@ -87,14 +120,6 @@ def show_time(rendered: str) -> str:
 
 
 def paint(text: str) -> str:
-    """Return a state or severity in its colour, other text as it is."""
-    colour = _COLOUR_OF.get(text)
+    """Return a state or severity in its colour, spaces after it aside, other text as it is."""
+    colour = _COLOUR_OF.get(text.rstrip())
     return click.style(text, fg=colour) if colour else text
-
-
-def _cell(value: object) -> str:
-    from rich.markup import escape  # noqa: PLC0415
-
-    text = "" if value is None else visible(str(value))
-    colour = _COLOUR_OF.get(text)
-    return f"[{colour}]{text}[/]" if colour else escape(text)
