@@ -10,11 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiocoap import CON, EMPTY, Message
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import SSL
 
+from fleetward.base.clock import SystemClock
 from fleetward.programs.simulator.attacks.target import Victim, enroll_victim, find_target
+from support.authority import LIFETIME, Authority
 from support.hierarchy import make_csr
 from support.platform import Platform, running_platform
 
@@ -148,3 +153,131 @@ def test_junk_and_half_handshakes_leave_the_port_open(platform: Platform, device
         for junk in (b"", b"x", b"\x16\xfe\xff" + bytes(200), bytes(1200), b"\x16\xfe\xfd" + b"\xff" * 30):
             line.sendto(junk, ("127.0.0.1", int(port)))
     assert ask(platform, device, "/.well-known/est/crts").returncode == 0
+
+
+def test_what_is_not_est_is_said_by_its_code(platform: Platform, device: Victim, tmp_path: Path) -> None:
+    csr = tmp_path / "csr.der"
+    csr.write_bytes(make_csr(device.device_id).public_bytes(Encoding.DER))
+    for path, options, code in (
+        ("sren", ("-m", "post", "-t", "50", "-f", str(csr)), b"4.15"),
+        ("sen", ("-m", "post", "-t", "50", "-f", str(csr)), b"4.15"),
+        ("sren", ("-m", "get"), b"4.05"),
+        ("crts", ("-m", "put", "-e", "x"), b"4.05"),
+        ("serverkeygen", ("-m", "post", "-t", "286", "-f", str(csr)), b"4.04"),
+        ("sen", ("-m", "post", "-t", "286", "-f", str(csr)), b"4.03"),  # no IDevID
+    ):
+        assert found_code(ask(platform, device, f"/.well-known/est/{path}", *options)) == code, path
+
+
+def test_an_idevid_of_a_factory_trusted_while_we_run_enrolls(platform: Platform, tmp_path: Path) -> None:
+    maker = Authority("maker")
+    (tmp_path / "idevids").mkdir()
+    certificate, secret = maker.issue_files(
+        tmp_path / "idevids",
+        "meter-1",
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        at=SystemClock().now(),
+        lifetime=LIFETIME,
+    )
+    ca = tmp_path / "maker.pem"
+    ca.write_bytes(maker.certificate.public_bytes(Encoding.PEM))
+    chain, own_key = tmp_path / "meter.pem", tmp_path / "meter.key"
+    chain.write_bytes(certificate.read_bytes())
+    own_key.write_bytes(secret.read_bytes())
+    idevid = Victim("meter-1", "", ec.generate_private_key(ec.SECP256R1()), chain, own_key)
+    for other in (tmp_path / "idevids").iterdir():
+        if other.suffix == ".key":
+            other.unlink()
+    platform.run("model", "add", "meter", "--attestation", "none", "--min-tier", "software")
+    report = platform.run_json(
+        "factory", "provision", "--model", "meter", "--idevid", str(tmp_path / "idevids"), "--idevid-ca",
+        str(ca), "--out", str(tmp_path / "shipment"), "--key", str(tmp_path / "plant.pem"), "--name", "plant",
+    )  # fmt: skip
+    platform.run("device", "import", report["manifest"], "--trust-factory", report["public_key"])
+    (found,) = [one["id"] for one in platform.api.get("/devices", model="meter")["devices"]]
+    csr, out = tmp_path / "csr.der", tmp_path / "answer"
+    csr.write_bytes(make_csr(found).public_bytes(Encoding.DER))
+    done = ask(platform, idevid, "/.well-known/est/sen", "-m", "post", "-t", "286", "-f", str(csr), out=out)
+    assert out.exists(), done.stderr.decode()
+    assert pkcs7.load_der_pkcs7_certificates(out.read_bytes())
+
+
+class Line:
+    """A DTLS client on a socket that stays when its session is lost."""
+
+    def __init__(self, platform: Platform, device: Victim) -> None:
+        host, _, port = platform.ready["dtls"].rpartition(":")
+        self._device = device
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.connect((host, int(port)))
+        self.socket.settimeout(20)
+
+    def begin(self) -> SSL.Connection:
+        context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
+        context.use_certificate_chain_file(str(self._device.chain_file))
+        context.use_privatekey_file(str(self._device.key_file))
+        session = SSL.Connection(context, None)
+        session.set_connect_state()
+        session.set_ciphertext_mtu(1200)
+        while True:
+            try:
+                session.do_handshake()
+            except SSL.WantReadError:
+                self._send(session)
+                session.bio_write(self.socket.recv(65_536))
+            else:
+                self._send(session)
+                return session
+
+    def ping(self, session: SSL.Connection) -> Message:
+        """Return what answers a CoAP ping."""
+        session.send(Message(code=EMPTY, _mtype=CON, _mid=7).encode())
+        self._send(session)
+        while True:
+            session.bio_write(self.socket.recv(65_536))
+            try:
+                return Message.decode(session.recv(2048))
+            except SSL.WantReadError:
+                continue
+
+    def _send(self, session: SSL.Connection) -> None:
+        try:
+            flight = session.bio_read(65_536)
+        except SSL.WantReadError:
+            return
+        while flight:
+            size = 13 + int.from_bytes(flight[11:13], "big")
+            self.socket.send(flight[:size])
+            flight = flight[size:]
+
+
+def test_a_device_back_from_a_power_cut_gets_in_from_the_same_port(
+    platform: Platform, device: Victim
+) -> None:
+    line = Line(platform, device)
+    with line.socket:
+        before = line.begin()
+        assert line.ping(before).mid == 7
+        line.socket.send(b"")  # an empty datagram ends nothing
+        assert line.ping(before).mid == 7
+        after = line.begin()
+        assert line.ping(after).mid == 7
+
+
+@pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES128-CCM", "ECDHE-ECDSA-AES128-GCM-SHA256"])
+def test_ciphers_of_constrained_devices_are_taken(platform: Platform, device: Victim, cipher: str) -> None:
+    assert f"Cipher is {cipher}" in offer(platform, device, cipher)
+
+
+@pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"])
+def test_ciphers_without_aead_are_refused_over_dtls(platform: Platform, device: Victim, cipher: str) -> None:
+    assert "Cipher is (NONE)" in offer(platform, device, cipher)
+
+
+def offer(platform: Platform, device: Victim, cipher: str) -> str:
+    done = subprocess.run(
+        ["openssl", "s_client", "-dtls1_2", "-connect", platform.ready["dtls"], "-cipher", cipher,
+         "-cert", str(device.chain_file), "-key", str(device.key_file)],
+        input=b"Q\n", capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.stdout.decode()

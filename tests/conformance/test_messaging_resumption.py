@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from fleetward.base.tls_policy import OPENSSL_CIPHERS
 from fleetward.features.devices.model import DeviceState
 from fleetward.features.pki import service as pki
 from support.broker import Issued, Rig, wait_for
@@ -102,3 +103,31 @@ def test_an_expired_certificate_gets_no_session_by_resuming(rig: Rig, version: s
     wait_for(lambda: rig.clock.now() > ends_at)
     assert client.connect() != ACCEPTED
     assert client.connect() != ACCEPTED
+
+
+def test_the_broker_takes_the_ciphers_of_our_policy_and_no_others(rig: Rig) -> None:
+    """Each cipher by certificate that OpenSSL has for TLS 1.2 is offered alone, as a scanner does."""
+    everything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    everything.set_ciphers("ALL:!PSK:!SRP:!TLSv1.3:@SECLEVEL=0")
+    offered = {one["name"] for one in everything.get_ciphers() if one["protocol"] != "TLSv1.3"}
+    assert {"ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA", "AES128-SHA"} <= offered
+    device = rig.enroll("scanner")
+    taken = {name for name in offered if is_taken(rig, device, name)}
+    assert taken == {name for name in OPENSSL_CIPHERS.split(":") if "ECDSA" in name}
+
+
+def is_taken(rig: Rig, device: Issued, cipher: str) -> bool:
+    context = ssl.create_default_context(cafile=rig.folder / "ca" / "ca-bundle.pem")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(device.certificate, device.key)
+    context.set_ciphers(f"{cipher}:@SECLEVEL=0")
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", rig.mqtt_port), timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname="localhost"),
+        ):
+            return True
+    except ssl.SSLError as error:
+        if "HANDSHAKE_FAILURE" not in str(error.reason):
+            raise
+        return False

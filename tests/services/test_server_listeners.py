@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from OpenSSL import SSL
 from starlette.types import Receive, Scope, Send
 
 from fleetward.base.clock import SystemClock
@@ -94,5 +95,7 @@ async def _serve_dtls(certificate: Path) -> DtlsServer:
     async def handler(_request: CoapRequest) -> CoapAnswer:
         raise AssertionError("nobody asks in these tests")
 
-    context = dtls_context(certificate, [])
-    return await serve_dtls(("127.0.0.1", 0), context, handler, lambda _address, _reason: None)
+    def make_context() -> SSL.Context:
+        return dtls_context(certificate, [])
+
+    return await serve_dtls(("127.0.0.1", 0), make_context, handler, lambda _address, _reason: None)

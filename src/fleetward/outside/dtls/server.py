@@ -19,6 +19,7 @@ from OpenSSL import SSL, crypto
 
 from fleetward.base.errors import PortInUseError
 from fleetward.base.logging import get_logger
+from fleetward.base.tls_policy import DTLS_CIPHERS
 from fleetward.outside.dtls.coap import CoapSession, Handler
 
 log = get_logger("dtls")
@@ -31,6 +32,9 @@ _MTU_BYTES = 1200
 _MAX_DATAGRAM_BYTES = 64 * 1024
 _RECORD_HEAD_BYTES = 13
 _MAX_PENDING = 8
+_DTLS_1_2 = 0xFEFD  # pyOpenSSL names none of DTLS's versions
+# Where a ClientHello in one record has its type and its random (RFC 6347 section 4.2.2).
+_HELLO_TYPE, _HELLO_RANDOM = slice(13, 14), slice(27, 59)
 
 Address = tuple[Any, ...]
 OnRefused = Callable[[str, str], None]
@@ -51,21 +55,23 @@ class DtlsServer(asyncio.DatagramProtocol):
         ended: done when the port is closed, with the exception that closed it, if not `close` did.
     """
 
-    def __init__(self, context: SSL.Context, handler: Handler, on_refused: OnRefused) -> None:
-        self._context, self._handler, self._on_refused = context, handler, on_refused
+    def __init__(
+        self, make_context: Callable[[], SSL.Context], handler: Handler, on_refused: OnRefused
+    ) -> None:
+        self._make_context, self._handler, self._on_refused = make_context, handler, on_refused
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sessions: dict[Address, _Session] = {}
         self._fresh: SSL.Connection | None = None
         self._asking: Address = ()
-        secret = os.urandom(32)
-
-        def cookie(_connection: SSL.Connection) -> bytes:
-            return hmac.new(secret, repr(self._asking).encode(), "sha256").digest()
-
-        context.set_cookie_generate_callback(cookie)
-        context.set_cookie_verify_callback(lambda conn, given: hmac.compare_digest(given, cookie(conn)))
+        self._secret = os.urandom(32)
+        self._context = self._prepare()
         self._transport: asyncio.DatagramTransport | None = None
         self._ticker: asyncio.Task[None] | None = None
+
+    def reload(self) -> None:
+        """Use certificate and authorities as they are now, from the next session on."""
+        self._context = self._prepare()  # pyOpenSSL lets nobody change a context that made a connection
+        self._fresh = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -97,8 +103,10 @@ class DtlsServer(asyncio.DatagramProtocol):
             self.ended.set_exception(error)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
+        if not data:
+            return  # OpenSSL would take it for the end of the line
         session = self._sessions.get(addr)
-        if session is None:
+        if session is None or _begins_anew(session, data):
             session = self._greet(data, addr)
             if session is None:
                 return
@@ -122,6 +130,9 @@ class DtlsServer(asyncio.DatagramProtocol):
             self._fresh = None  # junk; this object may have been left in any state
             return None
         self._fresh = None
+        before = self._sessions.pop(addr, None)
+        if before is not None:
+            _drop_pending(before)  # the client lost its session and cannot read a farewell in it
         if len(self._sessions) >= MAX_SESSIONS:
             self._end(min(self._sessions, key=lambda one: self._sessions[one].seen_s))
         session = self._sessions[addr] = _Session(connection, time.monotonic())
@@ -185,6 +196,15 @@ class DtlsServer(asyncio.DatagramProtocol):
             return
         self._flush(session.connection, addr)
 
+    def _prepare(self) -> SSL.Context:
+        def cookie(_connection: SSL.Connection) -> bytes:
+            return hmac.new(self._secret, repr(self._asking).encode(), "sha256").digest()
+
+        context = self._make_context()
+        context.set_cookie_generate_callback(cookie)
+        context.set_cookie_verify_callback(lambda conn, given: hmac.compare_digest(given, cookie(conn)))
+        return context
+
     def _new_connection(self) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
         connection.set_accept_state()
@@ -207,8 +227,7 @@ class DtlsServer(asyncio.DatagramProtocol):
         session = self._sessions.pop(addr, None)
         if session is None:
             return
-        for task in session.pending:
-            task.cancel()
+        _drop_pending(session)
         try:
             session.connection.shutdown()
         except SSL.Error:
@@ -217,11 +236,15 @@ class DtlsServer(asyncio.DatagramProtocol):
 
 
 async def serve_dtls(
-    address: tuple[str, int], context: SSL.Context, handler: Handler, on_refused: OnRefused
+    address: tuple[str, int],
+    make_context: Callable[[], SSL.Context],
+    handler: Handler,
+    on_refused: OnRefused,
 ) -> DtlsServer:
     """Listen on a UDP port; return what closes it.
 
     Args:
+        make_context: called now and at each `reload`.
         on_refused: told the address and reason of a failed handshake; must be quick.
 
     Raises:
@@ -230,7 +253,7 @@ async def serve_dtls(
     loop = asyncio.get_running_loop()
     try:
         _, server = await loop.create_datagram_endpoint(
-            lambda: DtlsServer(context, handler, on_refused), local_addr=address
+            lambda: DtlsServer(make_context, handler, on_refused), local_addr=address
         )
     except OSError as error:
         raise PortInUseError(f"port {address[1]} (dtls): expected it free, found it in use") from error
@@ -242,16 +265,20 @@ def dtls_context(certificate: Path, authorities: list[x509.Certificate]) -> SSL.
 
     Args:
         certificate: PEM of key and chain, leaf first.
-        authorities: root and issuing device CAs: constrained clients send their leaf only.
+        authorities: root and issuing device CAs, and those of factories' IDevIDs: constrained clients send
+            their leaf only.
     """
     context = SSL.Context(SSL.DTLS_SERVER_METHOD)
-    load_certificate(context, certificate)
+    context.set_min_proto_version(_DTLS_1_2)
+    context.use_certificate_chain_file(str(certificate))
+    context.use_privatekey_file(str(certificate))
     store = context.get_cert_store()
     if store is None:
         raise AssertionError("OpenSSL gives every context a certificate store")
     for authority in authorities:
         store.add_cert(crypto.X509.from_cryptography(authority))
-    context.set_cipher_list(b"ECDHE+AESGCM:ECDHE+AESCCM:ECDHE+CHACHA20")
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)  # a factory may give us only its intermediate CA
+    context.set_cipher_list(DTLS_CIPHERS.encode())
     context.set_options(SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
@@ -259,10 +286,19 @@ def dtls_context(certificate: Path, authorities: list[x509.Certificate]) -> SSL.
     return context
 
 
-def load_certificate(context: SSL.Context, certificate: Path) -> None:
-    """Use the key and chain in a PEM file from the next session on."""
-    context.use_certificate_chain_file(str(certificate))
-    context.use_privatekey_file(str(certificate))
+def _begins_anew(session: _Session, data: bytes) -> bool:
+    """Whether a client with a session begins another from the same port (RFC 6347 section 4.2.8).
+
+    It lost power, say. What it had goes on until the new hello has returned a cookie. A copy of the hello
+    that began this session, late or replayed, is none.
+    """
+    is_hello = data[:1] == b"\x16" and data[3:5] == b"\0\0" and data[_HELLO_TYPE] == b"\x01"
+    return session.coap is not None and is_hello and data[_HELLO_RANDOM] != session.connection.client_random()
+
+
+def _drop_pending(session: _Session) -> None:
+    for task in session.pending:
+        task.cancel()
 
 
 def _peer_of(connection: SSL.Connection) -> bytes:

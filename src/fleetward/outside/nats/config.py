@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetward.base.tls_policy import IANA_CIPHERS
 from fleetward.outside.nats.credentials import NatsKeys, public_nkey
 
 FLEET_ACCOUNT = "FLEET"
@@ -81,6 +82,7 @@ def render_config(settings: BrokerSettings, keys: NatsKeys) -> str:
     """Return the text of nats.conf. The same input gives the same text."""
     platform, system = public_nkey(keys.platform), public_nkey(keys.system)
     tls = f"cert_file: {_quote(settings.certificate)}, key_file: {_quote(settings.private_key)}"
+    ciphers = ", ".join(_quote(cipher) for cipher in IANA_CIPHERS)
     sync = '"always"' if settings.is_synced_always else f'"{settings.sync_interval_s}s"'
     replicas = 1 if settings.cluster is None else settings.cluster.replicas
     return f"""# Written by Fleetward; changes are lost.
@@ -103,7 +105,10 @@ jetstream {{
 }}
 mqtt {{
   listen: {_quote(_join(settings.mqtt_listen))}
-  tls {{ {tls}, ca_file: {_quote(settings.device_ca)}, verify: true, min_version: "1.2", timeout: 5 }}
+  tls {{
+    {tls}, ca_file: {_quote(settings.device_ca)}, verify: true, timeout: 5
+    min_version: "1.2", cipher_suites: [{ciphers}]
+  }}
   stream_replicas: {replicas}
   ack_wait: "30s"
   max_ack_pending: 100

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from cryptography import x509
+from OpenSSL import SSL
 from starlette.types import ASGIApp
 
 from fleetward.base.errors import PortInUseError
@@ -17,7 +18,7 @@ from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.logging import get_logger
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.messaging.coap import Uplink
-from fleetward.outside.dtls.server import dtls_context, load_certificate, serve_dtls
+from fleetward.outside.dtls.server import DtlsServer, dtls_context, serve_dtls
 from fleetward.outside.media.bus import NatsMediaBus
 from fleetward.outside.nats.ingest import UNPROMISED_HEADERS
 from fleetward.outside.nats.runtime import Messaging
@@ -61,11 +62,15 @@ async def listen(
         idevid_authorities = enrollment.list_idevid_authorities(tx)
     console_tls = server_context(certificate)
     device_cas = [one.certificate for one in rooms.pki.device_cas]
-    authorities = [rooms.pki.root, *device_cas, *idevid_authorities]
+    authorities = {rooms.pki.root, *device_cas, *idevid_authorities}
     devices_tls = devices_context(certificate, None, authorities)
+    dtls = await _listen_dtls(stack, ending, rooms, house, messaging, authorities)
+    loop = asyncio.get_running_loop()
 
     def on_authorities(found: Iterable[x509.Certificate]) -> None:
         add_authorities(devices_tls, found)
+        authorities.update(found)
+        loop.call_soon_threadsafe(dtls.reload)  # a route calls from its own thread
 
     relay = media_context(rooms, NatsMediaBus(messaging.shared.platform.client))
     show_setup_link(rooms.db, rooms.access)
@@ -85,11 +90,10 @@ async def listen(
         await serve_https(
             stack, ending, name, app, listener, context, refusals, max_connections=room[name], **settings
         )
-    reload_dtls = await _listen_dtls(stack, ending, rooms, house, messaging, authorities)
     return [
         lambda: console_tls.load_cert_chain(certificate),
         lambda: devices_tls.load_cert_chain(certificate),
-        reload_dtls,
+        dtls.reload,
     ]
 
 
@@ -99,21 +103,23 @@ async def _listen_dtls(
     rooms: Rooms,
     house: House,
     messaging: Messaging,
-    authorities: list[x509.Certificate],
-) -> Callable[[], object]:
-    """Open the CoAP port; return what makes it read its certificate again."""
+    authorities: set[x509.Certificate],
+) -> DtlsServer:
+    """Open the CoAP port; `authorities` are read anew at each reload."""
     certificate = rooms.folder.tls / "server.pem"
 
     async def publish(subject: str, payload: bytes) -> None:
         await messaging.shared.platform.client.publish(subject, payload, headers=UNPROMISED_HEADERS)
 
-    context = dtls_context(certificate, authorities)
+    def make_context() -> SSL.Context:
+        return dtls_context(certificate, list(authorities))
+
     address = (rooms.config.listen, rooms.ports.dtls)
     app = CoapApp(house.furnished(Uplink(publish)), [one for door in rooms.doors for one in door.coap])
-    server = await serve_dtls(address, context, app, DtlsRefusals(rooms.db))
+    server = await serve_dtls(address, make_context, app, DtlsRefusals(rooms.db))
     ending.watch("dtls", server.ended)
     stack.push_async_callback(server.close)
-    return lambda: load_certificate(context, certificate)
+    return server
 
 
 async def serve_https(

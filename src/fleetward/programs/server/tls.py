@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 
 from fleetward.base.errors import UnavailableError
 from fleetward.base.logging import get_logger
+from fleetward.base.tls_policy import OPENSSL_CIPHERS
 from fleetward.programs.server.front import FrontLimits, TlsHttpProtocol, TlsWebSocketProtocol
 
 log = get_logger("tls")
@@ -43,8 +44,6 @@ _PASSING = frozenset({
 _LINGER_S = 2.0
 # Where the handshake of the task at work leaves its alert.
 _last_words: ContextVar[list[bytes]] = ContextVar("last_words")
-# For clients that have no TLS 1.3 (strongSwan): forward secrecy and AEAD only. Those of TLS 1.3 are all good.
-_TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _VERIFY_REASONS = {
@@ -110,7 +109,8 @@ def server_context(certificate: Path, key: Path | None = None) -> "ServerContext
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_TLS12_CIPHERS)
+    # Some clients have no TLS 1.3, strongSwan for one.
+    context.set_ciphers(OPENSSL_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(certificate, key)
