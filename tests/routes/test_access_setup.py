@@ -78,9 +78,9 @@ def test_setup_is_void_once_an_operator_exists(house: AccessHouse) -> None:
     offer = browser.post("/setup/begin", who).json()
     passkey = browser.authenticator.create(offer["webauthn"])
     assert browser.post("/setup/finish", {**who, "passkey": passkey}).status_code == 201
-    for path in ("/setup/begin", "/setup/finish"):
-        again = house.browser().post(path, {"token": token, "name": "eve", "passkey": passkey})
-        assert again.status_code == 404
+    eve = {"token": token, "name": "eve"}
+    for path, body in (("/setup/begin", eve), ("/setup/finish", {**eve, "passkey": passkey})):
+        assert house.browser().post(path, body).status_code == 404
     refused = house.client.post("/api/v1/setup/link", headers=LOCAL)
     assert refused.status_code == 409
     assert refused.json()["code"] == "conflict"
@@ -109,8 +109,9 @@ def test_factors_belong_to_the_name_they_were_offered_to(house: AccessHouse) -> 
 
 def test_a_made_up_link_is_no_link(house: AccessHouse) -> None:
     house.setup_token()
-    for path in ("/setup/begin", "/signin/invitation/begin"):
-        assert house.browser().post(path, {"token": "x" * 43, "name": "ada"}).status_code == 404
+    made_up = {"token": "x" * 43}
+    for path, body in (("/setup/begin", {**made_up, "name": "ada"}), ("/signin/invitation/begin", made_up)):
+        assert house.browser().post(path, body).status_code == 404
 
 
 def test_guessed_links_are_told_and_held_back(house: AccessHouse) -> None:

@@ -184,9 +184,11 @@ def test_a_phished_code_is_no_way_in_that_stays(house: AccessHouse, method: str,
     ada, _ = house.first_operator()
     headers = {"Authorization": f"Bearer {sign_in_cli(house, ada)}"}
     body = {
-        "name": "ci", "scopes": ["device.read"], "password": PASSWORD, "challenge_id": "x", "credential": {},
-        "label": "mine", "code": "123456",
-    }  # fmt: skip
+        "/tokens": {"name": "ci", "scopes": ["device.read"]},
+        "/me/password": {"password": PASSWORD},
+        "/me/passkeys/finish": {"challenge_id": "x", "credential": {}},
+        "/me/totp/finish": {"challenge_id": "x", "code": "123456"},
+    }.get(path)
     refused = house.client.request(method, f"/api/v1{path}", headers=headers, json=body)
     assert (refused.status_code, refused.json()["code"]) == (403, "browser_required")
 

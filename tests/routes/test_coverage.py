@@ -210,6 +210,31 @@ def test_a_body_over_the_limit_is_refused_whether_or_not_it_says_so(apps: RealAp
         assert answer.status_code < 500
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/devices/cam-1/shadow/desired", b'{"state": {}, "expected_version": "1"}'),
+        ("/devices/cam-1/shadow/desired", b'{"state": {}, "expected_version": false}'),
+        ("/devices/cam-1/shadow/desired", b'{"state": {"led": NaN}}'),
+        ("/devices/cam-1/shadow/desired", b'{"state": {"led": 1e400}}'),
+        ("/devices/cam-1/shadow/desired", b'{"state": {"led": "\\ud800"}}'),
+        ("/devices/cam-1/commands", b'{"name": "ping", "timeout_s": "30"}'),
+        ("/devices/cam-1/commands", b'{"name": "ping", "timeout_s": 30.5}'),
+        ("/devices/bulk", b'{"action": "quarantine", "ids": ["cam-1"], "apply": "yes"}'),
+        ("/devices/bulk", b'{"action": "quarantine", "ids": ["cam-1"], "apply": 1}'),
+        ("/operators/invitations", b'{"name": "eve", "role": "administrator"}'),
+        ("/operators/invitations", b'{"name": "eve", "display_name": "\\udfff"}'),
+        ("/tokens", b'{"name": "ci", "scopes": ["device.read"], "lifetime": "1d"}'),
+        ("/signin/password", b'{"name": "ada", "password": "x", "totp": "1", "remember": true}'),
+        ("/signin/password", b'{"name": "ada", "password": 1, "totp": "1"}'),
+    ],
+)
+def test_nothing_is_taken_for_what_it_is_not(apps: RealApps, path: str, body: bytes) -> None:
+    method = "PUT" if path.endswith("desired") else "POST"
+    answer = apps.operator(method, path, content=body, headers={"Content-Type": "application/json"})
+    assert_problem(answer, 400, "invalid_input")
+
+
 def is_oauth(path: str) -> bool:
     """Whether a route's errors have the form of RFC 6749."""
     return path.startswith("/api/v1/oauth/")

@@ -7,11 +7,11 @@ from typing import Annotated
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import FleetwardError, InvalidInputError
-from fleetward.base.web import Db, Principal, edge_of, requires
+from fleetward.base.web import Body, Db, Principal, edge_of, requires
 from fleetward.features.attestation import service
 from fleetward.features.attestation.context import context_of
 from fleetward.features.attestation.model import Appraisal, EvidenceRefusedError, ReasonCode, Reference
@@ -32,20 +32,16 @@ device_router = APIRouter(tags=["attestation"])
 _JSON = "application/json"
 
 
-class AnchorBody(BaseModel):
+class AnchorBody(Body):
     """TPM vendors' certificates, PEM, one after the other."""
-
-    model_config = ConfigDict(extra="forbid")
 
     pem: str
 
 
-class BootReferenceBody(BaseModel):
+class BootReferenceBody(Body):
     """A boot stage or a pinned-keys file that devices of the model may measure, by SHA-256 in hexadecimal."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Measured
+    kind: Measured = Field(strict=False)
     digest: str
     version: str = Field(default="", max_length=64)
 

@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time
 from fleetward.base.ids import parse_duration, render_duration
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.devices import service
 from fleetward.features.devices.model import (
     AttestationPolicy,
@@ -26,21 +26,17 @@ _MAX_PAGE = 1000
 _MAX_ROW = 100_000_000
 
 
-class ModelBody(BaseModel):
+class ModelBody(Body):
     """A product and what its devices must fulfil; durations such as `24h`."""
 
-    model_config = ConfigDict(extra="forbid")
-
     id: str
-    attestation: AttestationPolicy = AttestationPolicy.REQUIRED
-    min_tier: KeyTier = KeyTier.SOFTWARE
+    attestation: AttestationPolicy = Field(default=AttestationPolicy.REQUIRED, strict=False)
+    min_tier: KeyTier = Field(default=KeyTier.SOFTWARE, strict=False)
     cert_lifetime: str = "24h"
     appraisal_lifetime: str = "6h"
 
 
-class ReasonBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ReasonBody(Body):
     reason: str = Field(default="by an operator", min_length=1, max_length=200)
 
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time
 from fleetward.base.ids import parse_duration
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.enrollment import service
 from fleetward.features.enrollment.context import context_of
 from fleetward.features.enrollment.device_http import device_router
@@ -19,10 +19,8 @@ __all__ = ["device_router", "router"]
 router = APIRouter(tags=["enrollment"])
 
 
-class DeviceBody(BaseModel):
+class DeviceBody(Body):
     """A device to register; `claim_lifetime` such as `1h`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     model: str
@@ -30,16 +28,12 @@ class DeviceBody(BaseModel):
     claim_lifetime: str = "1h"
 
 
-class ClaimBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ClaimBody(Body):
     lifetime: str = "1h"
 
 
-class FactoryBody(BaseModel):
+class FactoryBody(Body):
     """A factory to trust, in PEM. `public_key` may be followed by the CA certificates of its IDevIDs."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     public_key: str = Field(max_length=64 * 1024)

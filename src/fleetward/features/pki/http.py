@@ -8,11 +8,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import NotFoundError
-from fleetward.base.web import Db, Principal, answers_with, requires
+from fleetward.base.web import Body, Db, Principal, answers_with, requires
 from fleetward.features.pki import service
 from fleetward.features.pki.model import (
     MAX_NOTE_CHARS,
@@ -47,10 +47,8 @@ class CertificateView:
     revocation_note: str | None
 
 
-class RevokeBody(BaseModel):
+class RevokeBody(Body):
     """Why, for people, and for relying parties as RFC 5280 names it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     reason: Annotated[str, Field(min_length=1, max_length=MAX_NOTE_CHARS)]
     why: Literal["key_compromise", "cessation_of_operation", "unspecified"] = "key_compromise"

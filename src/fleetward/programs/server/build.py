@@ -57,6 +57,7 @@ from fleetward.programs.server.access import build_access
 from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.doors import DOORS, cards_of, checks_of, permissions_of, routes_at
 from fleetward.programs.server.initialise import blobs_url, load_notary, open_database
+from fleetward.programs.server.json_bodies import StrictJson
 from fleetward.programs.server.premises import FolderSurveyor
 from fleetward.wire.est import PATH as EST_PATH
 
@@ -239,6 +240,7 @@ def _add_limits(app: FastAPI, rooms: Rooms, ports: Collection[Port], policy: str
         for routes in routes_at(port, rooms.doors)
         for path, most in routes.body_limits.items()
     }
+    app.add_middleware(StrictJson)
     app.add_middleware(BodyLimit, limits=limits)
     app.add_middleware(SecurityHeaders, policy=policy)
 

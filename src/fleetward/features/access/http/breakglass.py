@@ -5,25 +5,21 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time, render_time_or_none
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.access.model.breakglass import Glass, GlassState
 from fleetward.features.access.service import breakglass
 
 router = APIRouter(tags=["break-glass"], prefix="/break-glass")
 
 
-class BreakGlassBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class BreakGlassBody(Body):
     reason: str = Field(min_length=10, max_length=500)
 
 
-class FindingsBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class FindingsBody(Body):
     findings: str = Field(min_length=10, max_length=4000)
 
 

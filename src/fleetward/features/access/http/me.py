@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.errors import ForbiddenError, InvalidInputError, NotFoundError
-from fleetward.base.web import Db
+from fleetward.base.web import Body, Db
 from fleetward.features.access.http.asking import (
     AnyMe,
     Ctx,
@@ -43,7 +43,7 @@ Secret = Annotated[SecretStr, Field(max_length=1024)]
 Ticket = Annotated[str, Field(max_length=4096)]
 
 
-class StepUpBody(BaseModel):
+class StepUpBody(Body):
     """A passkey's answer with its challenge, or password and code."""
 
     challenge_id: Ticket | None = None
@@ -52,7 +52,7 @@ class StepUpBody(BaseModel):
     totp: Secret | None = None
 
 
-class NewPasskeyBody(BaseModel):
+class NewPasskeyBody(Body):
     """RegistrationResponseJSON, and what the operator calls the passkey."""
 
     challenge_id: Ticket
@@ -60,11 +60,11 @@ class NewPasskeyBody(BaseModel):
     label: Annotated[str, Field(max_length=64)] = ""
 
 
-class NewPasswordBody(BaseModel):
+class NewPasswordBody(Body):
     password: Secret
 
 
-class NewTotpBody(BaseModel):
+class NewTotpBody(Body):
     challenge_id: Ticket
     code: Secret
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.access.http.asking import Ctx
 from fleetward.features.access.http.views import OperatorView, SessionView, view_operator, view_session
 from fleetward.features.access.model.roles import parse_role
@@ -17,23 +17,21 @@ from fleetward.features.access.store.operators import OperatorState
 router = APIRouter(tags=["operators"])
 
 
-class GrantBody(BaseModel):
+class GrantBody(Body):
     """A role in one group of devices, or in all (`*`)."""
 
     role: Annotated[str, Field(max_length=32)]
     group: Annotated[str, Field(max_length=64)] = "*"
 
 
-class ReasonBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ReasonBody(Body):
     reason: Annotated[str, Field(max_length=200)] = ""
 
 
-class InviteBody(BaseModel):
+class InviteBody(Body):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     display_name: Annotated[str, Field(max_length=128)] = ""
-    grants: Annotated[list[GrantBody], Field(max_length=100)] = []
+    grants: Annotated[list[GrantBody], Field(max_length=100, default_factory=list)]
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.ids import parse_duration
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.access.model.reviews import (
     MAX_NOTE_CHARS,
     Review,
@@ -24,19 +24,15 @@ from fleetward.features.access.service import reviews
 router = APIRouter(tags=["reviews"], prefix="/reviews")
 
 
-class ReviewBody(BaseModel):
+class ReviewBody(Body):
     """A review to begin; `due_in` such as `14d`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: str = Field(min_length=1, max_length=128)
     due_in: str = "14d"
 
 
-class DecisionBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    decision: Verdict
+class DecisionBody(Body):
+    decision: Verdict = Field(strict=False)
     note: str = Field(default="", max_length=MAX_NOTE_CHARS)
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from fleetward.base.clock import render_time
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.access.http.asking import Ctx, From, checking_passwords, set_cookie
 from fleetward.features.access.http.views import (
     PASSWORD_RULES,
@@ -27,7 +27,7 @@ DisplayName = Annotated[str, Field(max_length=128)]
 Secret = Annotated[SecretStr, Field(max_length=1024)]
 
 
-class SetupBody(BaseModel):
+class SetupBody(Body):
     """The link's token, and what the first operator calls themselves."""
 
     token: Secret
@@ -35,7 +35,7 @@ class SetupBody(BaseModel):
     display_name: DisplayName = ""
 
 
-class FactorsBody(BaseModel):
+class FactorsBody(Body):
     """A passkey (RegistrationResponseJSON), or a password with a code of the offered TOTP secret."""
 
     passkey: dict[str, Any] | None = Field(default=None, repr=False)
@@ -47,7 +47,7 @@ class SetupAnswerBody(FactorsBody, SetupBody):
     """All of it at once."""
 
 
-class InvitationBody(BaseModel):
+class InvitationBody(Body):
     token: Secret
 
 

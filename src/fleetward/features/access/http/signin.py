@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from fleetward.base.db import Database
-from fleetward.base.web import Db
+from fleetward.base.web import Body, Db
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.http.asking import (
     AnyMe,
@@ -31,20 +31,20 @@ Name = Annotated[str, Field(max_length=64)]
 Ticket = Annotated[str, Field(max_length=4096)]
 
 
-class PasskeyBody(BaseModel):
+class PasskeyBody(Body):
     """What the browser's authenticator answered (AuthenticationResponseJSON)."""
 
     challenge_id: Ticket
     credential: dict[str, Any] = Field(repr=False)
 
 
-class PasswordBody(BaseModel):
+class PasswordBody(Body):
     name: Name
     password: Secret
     totp: Secret
 
 
-class RecoveryBody(BaseModel):
+class RecoveryBody(Body):
     name: Name
     code: Secret
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from fleetward.base.errors import ForbiddenError
 from fleetward.base.ids import parse_duration
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.access.http.asking import Ctx, Me, operator_of
 from fleetward.features.access.http.views import TokenView, view_token
 from fleetward.features.access.model.identity import check_in_browser
@@ -18,7 +18,7 @@ from fleetward.features.access.service import tokens
 router = APIRouter(tags=["tokens"])
 
 
-class TokenBody(BaseModel):
+class TokenBody(Body):
     """A name to know it by, the permissions it is limited to, and how long it lives, such as `30d`."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]

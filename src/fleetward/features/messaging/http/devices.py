@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.ids import parse_id
 from fleetward.base.sse import LiveStream, Reader, frame
-from fleetward.base.web import Db, Principal, answers_with, requires
+from fleetward.base.web import Body, Db, Principal, answers_with, requires
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import service
 from fleetward.features.messaging.http.context import MessagingContext
@@ -126,18 +126,14 @@ class DeviceSessionView:
     holds: list[HoldView]
 
 
-class DesiredBody(BaseModel):
+class DesiredBody(Body):
     """What is to be desired; `expected_version` guards against overwriting another's change."""
-
-    model_config = ConfigDict(extra="forbid")
 
     state: dict[str, Any]
     expected_version: int | None = Field(default=None, ge=0)
 
 
-class CommandBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class CommandBody(Body):
     name: str = Field(min_length=1, max_length=32)
     args: dict[str, Any] = Field(default_factory=dict)
     timeout_s: int = Field(default=30, ge=1, le=MAX_TIMEOUT_S)

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fleetward.base.clock import render_time, render_time_or_none
-from fleetward.base.web import Db, Principal, edge_of, requires
+from fleetward.base.web import Body, Db, Principal, edge_of, requires
 from fleetward.features.devices.model import Selection
 from fleetward.features.messaging.http import CommandBody, MessagingContext
 from fleetward.features.overview.model.bulk import (
@@ -129,12 +129,10 @@ class BulkView:
     skipped: list[SkippedView]
 
 
-class BulkBody(BaseModel):
+class BulkBody(Body):
     """Which devices, by `filter` (parameters of GET /devices) or `ids`; `expected` guards an `apply`."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    action: BulkAction
+    action: BulkAction = Field(strict=False)
     filter: dict[str, str] | None = None
     ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_DEVICES)] | None = None
     reason: str = Field(default="by an operator", min_length=1, max_length=200)

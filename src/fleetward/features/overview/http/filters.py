@@ -4,20 +4,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.clock import render_time
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.overview.model.filters import MAX_NAME_CHARS, SavedFilter
 from fleetward.features.overview.service import filters
 
 router = APIRouter()
 
 
-class FilterBody(BaseModel):
+class FilterBody(Body):
     """A name, and the query parameters of GET /devices to keep under it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
     filter: dict[str, str]

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fleetward.base.board import Card, Item, arrange_cards
 from fleetward.base.checklist import CheckState, arrange_checks
@@ -12,7 +12,7 @@ from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.events import Severity
 from fleetward.base.feature import House
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.model.roles import ALL_GROUPS
 from fleetward.features.overview.context import OverviewContext
@@ -66,9 +66,7 @@ class CheckView:
     command: str
 
 
-class NoteBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class NoteBody(Body):
     note: str = Field(default="", max_length=MAX_NOTE_CHARS)
 
 

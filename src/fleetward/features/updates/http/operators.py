@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Database
 from fleetward.base.errors import NotFoundError
-from fleetward.base.web import Db, Principal, requires
+from fleetward.base.web import Body, Db, Principal, requires
 from fleetward.features.updates import service
 from fleetward.features.updates.context import DEFAULT_MAX_IMAGE_BYTES, UpdatesContext
 from fleetward.features.updates.http.upload import receive_release
@@ -55,15 +55,11 @@ _FORM: dict[str, Any] = {
 }
 
 
-class WithdrawBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class WithdrawBody(Body):
     reason: str = Field(default="by an operator", min_length=1, max_length=200)
 
 
-class RejectBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class RejectBody(Body):
     reason: str = Field(min_length=1, max_length=200)
 
 
