@@ -2,20 +2,23 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from pydantic import BaseModel
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
-from fleetward.base.web import Body
+from fleetward.base.body import Body, is_hidden
 from fleetward.programs.server.doors import DOORS
 from fleetward.programs.server.json_bodies import StrictJson
 
 JSON = b"application/json"
+T = TypeVar("T", bound=BaseModel)
 
 
-def all_below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+def all_below(kind: type[T]) -> Iterator[type[T]]:
     for one in kind.__subclasses__():
         yield one
         yield from all_below(one)
@@ -30,6 +33,40 @@ def test_every_body_refuses_what_it_does_not_name_and_takes_nothing_for_another(
         one for one in ours if (one.model_config["extra"], one.model_config["strict"]) != ("forbid", True)
     ]
     assert loose == []
+
+
+class Note(Body):
+    several_lines = frozenset({"findings"})
+
+    reason: str = ""
+    findings: str = ""
+    details: dict[str, str] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize("one", ["\x1b", "\x07", "\x9b", "\u2028", "\u202e", "\u2066", "\x7f", "\n", "\t"])
+def test_a_text_that_people_see_later_can_be_read_as_it_is(one: str) -> None:
+    with pytest.raises(ValidationError, match=f"found the character U\\+{ord(one):04X}"):
+        Note(reason=f"stolen{one}")
+    if one not in "\n\t":
+        with pytest.raises(ValidationError, match="can be read"):
+            Note(findings=f"first{one}second")
+
+
+@given(st.text())
+def test_a_text_of_any_script_is_taken(text: str) -> None:
+    plain = "".join(one for one in text if not is_hidden(one))
+    assert Note(reason=plain).reason == plain
+    assert Note(reason="\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f527").reason
+    assert Note(findings="one\r\n\ttwo").findings
+    assert Note(details={"what": "for its own reader\n"}).details
+
+
+def test_only_a_field_that_is_there_may_have_several_lines() -> None:
+    ours = [one for one in all_below(Body) if one.__module__.startswith("fleetward.features.")]
+    assert [one for one in ours if not one.several_lines <= set(one.model_fields)] == []
+    assert {name for one in ours for name in one.several_lines} == {
+        "findings", "pem", "public_key", "idevid_authorities",
+    }  # fmt: skip
 
 
 def ask(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol, cast
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -273,16 +273,6 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(ClientDisconnect, on_hangup)
     app.add_exception_handler(Exception, on_unexpected)
-
-
-class Body(BaseModel):
-    """The JSON body of a request: what it does not name is refused, and nothing is taken for what it is not.
-
-    A text is no number and no truth value. A field of an enumeration, whose values come as texts, says
-    `strict=False` for itself.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class BodyLimit:

@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives import hashes
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import FleetwardError, InvalidInputError
-from fleetward.base.web import Body, Db, Principal, edge_of, requires
+from fleetward.base.web import Db, Principal, edge_of, requires
 from fleetward.features.attestation import service
 from fleetward.features.attestation.context import context_of
 from fleetward.features.attestation.model import Appraisal, EvidenceRefusedError, ReasonCode, Reference
@@ -34,6 +35,8 @@ _JSON = "application/json"
 
 class AnchorBody(Body):
     """TPM vendors' certificates, PEM, one after the other."""
+
+    several_lines = frozenset({"pem"})
 
     pem: str
 

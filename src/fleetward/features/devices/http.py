@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time
 from fleetward.base.ids import parse_duration, render_duration
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.devices import service
 from fleetward.features.devices.model import (
     AttestationPolicy,

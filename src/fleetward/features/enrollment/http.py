@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time
 from fleetward.base.ids import parse_duration
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.enrollment import service
 from fleetward.features.enrollment.context import context_of
 from fleetward.features.enrollment.device_http import device_router
@@ -34,6 +35,8 @@ class ClaimBody(Body):
 
 class FactoryBody(Body):
     """A factory to trust, in PEM. `public_key` may be followed by the CA certificates of its IDevIDs."""
+
+    several_lines = frozenset({"public_key", "idevid_authorities"})
 
     name: str
     public_key: str = Field(max_length=64 * 1024)

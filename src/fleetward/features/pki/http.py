@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.errors import NotFoundError
-from fleetward.base.web import Body, Db, Principal, answers_with, requires
+from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.pki import service
 from fleetward.features.pki.model import (
     MAX_NOTE_CHARS,

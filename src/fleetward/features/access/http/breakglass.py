@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time, render_time_or_none
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.model.breakglass import Glass, GlassState
 from fleetward.features.access.service import breakglass
 
@@ -20,6 +21,8 @@ class BreakGlassBody(Body):
 
 
 class FindingsBody(Body):
+    several_lines = frozenset({"findings"})
+
     findings: str = Field(min_length=10, max_length=4000)
 
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, SecretStr
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.errors import ForbiddenError, InvalidInputError, NotFoundError
-from fleetward.base.web import Body, Db
+from fleetward.base.web import Db
 from fleetward.features.access.http.asking import (
     AnyMe,
     Ctx,

@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.http.asking import Ctx
 from fleetward.features.access.http.views import OperatorView, SessionView, view_operator, view_session
 from fleetward.features.access.model.roles import parse_role

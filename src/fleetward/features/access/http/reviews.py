@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.ids import parse_duration
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.model.reviews import (
     MAX_NOTE_CHARS,
     Review,

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import Field, SecretStr
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.http.asking import Ctx, From, checking_passwords, set_cookie
 from fleetward.features.access.http.views import (
     PASSWORD_RULES,

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, SecretStr
 
+from fleetward.base.body import Body
 from fleetward.base.db import Database
-from fleetward.base.web import Body, Db
+from fleetward.base.web import Db
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.http.asking import (
     AnyMe,

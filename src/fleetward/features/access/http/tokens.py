@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.errors import ForbiddenError
 from fleetward.base.ids import parse_duration
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.http.asking import Ctx, Me, operator_of
 from fleetward.features.access.http.views import TokenView, view_token
 from fleetward.features.access.model.identity import check_in_browser

@@ -10,10 +10,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.ids import parse_id
 from fleetward.base.sse import LiveStream, Reader, frame
-from fleetward.base.web import Body, Db, Principal, answers_with, requires
+from fleetward.base.web import Db, Principal, answers_with, requires
 from fleetward.features.devices import service as devices
 from fleetward.features.messaging import service
 from fleetward.features.messaging.http.context import MessagingContext

@@ -7,8 +7,9 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Request
 from pydantic import Field, model_validator
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time, render_time_or_none
-from fleetward.base.web import Body, Db, Principal, edge_of, requires
+from fleetward.base.web import Db, Principal, edge_of, requires
 from fleetward.features.devices.model import Selection
 from fleetward.features.messaging.http import CommandBody, MessagingContext
 from fleetward.features.overview.model.bulk import (

@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.overview.model.filters import MAX_NAME_CHARS, SavedFilter
 from fleetward.features.overview.service import filters
 

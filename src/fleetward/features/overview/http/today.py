@@ -7,12 +7,13 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from fleetward.base.board import Card, Item, arrange_cards
+from fleetward.base.body import Body
 from fleetward.base.checklist import CheckState, arrange_checks
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Tx
 from fleetward.base.events import Severity
 from fleetward.base.feature import House
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.access.context import AccessContext
 from fleetward.features.access.model.roles import ALL_GROUPS
 from fleetward.features.overview.context import OverviewContext

@@ -9,10 +9,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from fleetward.base.body import Body
 from fleetward.base.clock import render_time, render_time_or_none
 from fleetward.base.db import Database
 from fleetward.base.errors import NotFoundError
-from fleetward.base.web import Body, Db, Principal, requires
+from fleetward.base.web import Db, Principal, requires
 from fleetward.features.updates import service
 from fleetward.features.updates.context import DEFAULT_MAX_IMAGE_BYTES, UpdatesContext
 from fleetward.features.updates.http.upload import receive_release
