@@ -16,6 +16,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tpm2_pytss import (
+    ESAPI,
+    TPM2_ALG,
+    TPM2B_NV_PUBLIC,
+    TPMA_NV,
+    TPML_PCR_SELECTION,
+    TPMS_NV_PUBLIC,
+    TPMS_PCR_SELECTION,
+)
 
 from fleetward.base.errors import ConflictError, InvalidInputError, KeyUnavailableError, MissingProgramError
 from fleetward.features.devices.model import KeyTier
@@ -285,3 +294,46 @@ def test_a_blob_of_another_chip_does_not_load(chip: Swtpm, tmp_path: Path) -> No
         stolen = TpmKeyStore(other.tcti, tmp_path / "keys")
         with pytest.raises(KeyUnavailableError):
             stolen.open_key("device-1").sign_digest(b"x" * 32)
+
+
+def test_a_chip_whose_sha256_bank_is_off_is_refused_by_name(tmp_path: Path) -> None:
+    with running_swtpm(tmp_path / "chip") as chip:
+        store = TpmKeyStore(chip.tcti, tmp_path / "keys")
+        with ESAPI(chip.tcti) as esys:
+            off = TPMS_PCR_SELECTION.parse("sha256:0")
+            off.pcrSelect = bytes(3)
+            esys.pcr_allocate(TPML_PCR_SELECTION([off, TPMS_PCR_SELECTION.parse("sha384:all")]))
+        assert chip.process
+        chip.process.kill()
+        chip.process.wait()
+        chip.power_on()
+        for act in (
+            lambda: store.read_pcrs((8,)),
+            lambda: store.extend_pcr(8, b"\1" * 32),
+            lambda: store.quote(b"n" * 32, (8, 9)),
+        ):
+            with pytest.raises(KeyUnavailableError, match="SHA-256 bank") as refused:
+                act()
+            assert "tpm2_pcrallocate" in str(refused.value.hint)
+
+
+def test_issuers_kept_in_the_chip_are_sent_with_its_certificate(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = [
+        make_certificate(name, key.public_key(), None, usage=None, own_key=key).public_bytes(Encoding.DER)
+        for name in ("near", "far" * 20)
+    ]
+    whole, cut = b"".join(made), len(made[0]) + 40  # the second lies across two indices
+    with running_swtpm(tmp_path / "chip") as chip:
+        store = TpmKeyStore(chip.tcti, tmp_path / "keys", ek_issuers=(made[1],))
+        before = store.ek_certificate_chain()
+        assert before[1:] == [made[1]]
+        with ESAPI(chip.tcti) as esys:
+            for index, content in ((0x01C00100, whole[:cut]), (0x01C00101, whole[cut:] + b"\xff" * 9)):
+                access = TPMA_NV.OWNERWRITE | TPMA_NV.AUTHWRITE | TPMA_NV.AUTHREAD | TPMA_NV.NO_DA
+                public = TPMS_NV_PUBLIC(
+                    nvIndex=index, nameAlg=TPM2_ALG.SHA256, attributes=access, dataSize=len(content)
+                )
+                handle = esys.nv_define_space(None, TPM2B_NV_PUBLIC(nvPublic=public))
+                esys.nv_write(handle, content)
+        assert store.ek_certificate_chain() == [before[0], made[1], made[0]]

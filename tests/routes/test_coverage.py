@@ -44,6 +44,8 @@ PAGES = {
 DEVICES = {
     "GET /.well-known/est/cacerts": PUBLIC,
     "GET /.well-known/est/csrattrs": PUBLIC,
+    "HEAD /.well-known/est/cacerts": PUBLIC,
+    "HEAD /.well-known/est/csrattrs": PUBLIC,
     "POST /.well-known/est/simpleenroll": CLAIM,
     "POST /.well-known/est/simplereenroll": CERTIFICATE,
     "GET /pki/ca/{name}.crt": PUBLIC,

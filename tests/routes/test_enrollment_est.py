@@ -327,3 +327,19 @@ def test_the_service_lists_what_the_routes_say(house: House) -> None:
     with house.db.read() as tx:
         assert service.list_factories(tx) == []
     assert house.client.get("/api/v1/factories", headers=OPERATOR).json() == []
+
+
+@pytest.mark.parametrize("name", ["cacerts", "csrattrs"])
+def test_the_head_of_what_may_be_got_is_told_alone(house: House, name: str) -> None:
+    whole, head = house.client.get(f"{EST}/{name}"), house.client.request("HEAD", f"{EST}/{name}")
+    assert head.status_code == 200
+    assert head.headers == whole.headers
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n "])
+def test_a_request_in_pem_is_told_how_to_send_it(house: House, before: bytes) -> None:
+    pem = before + Keypair().csr_for("cam-1").public_bytes(Encoding.PEM)
+    answer = house.client.post(f"{EST}/simpleenroll", content=pem, auth=("cam-1", "x"))
+    assert answer.status_code == 400
+    assert "found PEM" in answer.text
+    assert "openssl req" in answer.text

@@ -35,6 +35,7 @@ _MALFORMED = (
 )
 # ECDSA's AlgorithmIdentifier with NULL parameters: RFC 5758 section 3.2 forbids it, tpm2-openssl writes it.
 _NULL_PARAMETERS = re.compile(rb"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03[\x01-\x04]\x05\x00")
+_PEM_BEGINS = b"-----BEGIN "
 _WHITE = string.whitespace.encode()
 
 _EC_PUBLIC_KEY = "1.2.840.10045.2.1"
@@ -119,6 +120,11 @@ def render_csr_attributes() -> bytes:
 def _decode(body: bytes, *, what: str, max_bytes: int) -> bytes:
     if len(body) > 2 * max_bytes:
         raise TooLargeError(f"{what}: expected at most {max_bytes} bytes, found more")
+    if body.lstrip()[: len(_PEM_BEGINS)] == _PEM_BEGINS:
+        raise InvalidInputError(
+            f"{what}: expected base64 of DER, found PEM",
+            hint="Leave out first and last line, or convert: openssl req -in REQUEST -outform DER | base64",
+        )
     try:
         return base64.b64decode(body.translate(None, _WHITE), validate=True)
     except binascii.Error as error:

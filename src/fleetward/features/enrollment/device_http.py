@@ -65,6 +65,11 @@ def csrattrs() -> Response:
     return _est_response(est.render_csr_attributes(), est.CSR_ATTRIBUTES_TYPE)
 
 
+# Who may GET may ask for the head alone (RFC 9110 section 9.1); the server leaves the body out.
+for _name, _answer in (("cacerts", cacerts), ("csrattrs", csrattrs)):
+    device_router.head(f"{est.PATH}/{_name}", include_in_schema=False)(_answer)
+
+
 @device_router.post(f"{est.PATH}/simpleenroll")
 def simpleenroll(request: Request, body: RawBody) -> Response:
     """A first certificate, by claim, IDevID or a key the shipment lists (RFC 7030 section 4.2.1)."""

@@ -23,11 +23,14 @@ from fleetward.base.ids import parse_id
 from fleetward.features.devices.model import KeyTier
 from fleetward.outside.keys import offload
 from fleetward.outside.keys import tpm_nv as nv
+from fleetward.outside.keys import tpm_pcrs as registers
 from fleetward.outside.keys.signing import sign_csr
+from fleetward.outside.keys.tpm_errors import hint_of
 
 SRK_HANDLE = 0x81000001
 AK_HANDLE = 0x8101F1E0
 _SUFFIX = ".tpm"
+_MAX_CHAIN = 6  # what the platform takes
 
 
 class ChallengeRefusedError(ForbiddenError):
@@ -153,7 +156,9 @@ class TpmKeyStore:
             for kind in _EK_KINDS:
                 found = nv.find_content(self._tss, esys, kind.certificate_index)
                 if found is not None:
-                    return [nv.trim_der(found), *self._ek_issuers]
+                    stored = nv.read_ek_issuers(self._tss, esys)
+                    # Those of the settings first: the platform takes few, and somebody chose them.
+                    return list(dict.fromkeys([nv.trim_der(found), *self._ek_issuers, *stored]))[:_MAX_CHAIN]
         raise KeyUnavailableError(
             f"TPM at {self._tcti}: expected an endorsement key certificate in it, found none",
             hint="Ask the chip's maker for it, or enroll this device by claim in a lower tier.",
@@ -214,25 +219,17 @@ class TpmKeyStore:
     def quote(self, nonce: bytes, pcrs: tuple[int, ...]) -> tuple[bytes, bytes]:
         with self._open() as esys:
             ak = self._persistent(esys, AK_HANDLE, self._make_ak)
-            attest, signature = esys.quote(ak, _selection(self._tss, pcrs), self._tss.TPM2B_DATA(nonce))
+            selection = registers.make_selection(self._tss, esys, pcrs)
+            attest, signature = esys.quote(ak, selection, self._tss.TPM2B_DATA(nonce))
             return bytes(attest), bytes(signature.marshal())
 
     def read_pcrs(self, pcrs: tuple[int, ...]) -> dict[int, bytes]:
         with self._open() as esys:
-            found = {}
-            for index in sorted(pcrs):  # one at a time: a TPM may answer fewer than it was asked
-                _, _, digests = esys.pcr_read(_selection(self._tss, (index,)))
-                found[index] = bytes(digests.digests[0] if hasattr(digests, "digests") else digests[0])
-            return found
+            return registers.read_pcrs(self._tss, esys, pcrs)
 
     def extend_pcr(self, index: int, digest: bytes) -> None:
         with self._open() as esys:
-            values = self._tss.TPML_DIGEST_VALUES([
-                self._tss.TPMT_HA(
-                    hashAlg=self._tss.TPM2_ALG.SHA256, digest=self._tss.TPMU_HA(sha256=digest)
-                )
-            ])  # fmt: skip
-            esys.pcr_extend(self._tss.ESYS_TR(index), values)
+            registers.extend_pcr(self._tss, esys, index, digest)
 
     # Anti-rollback counter
 
@@ -256,7 +253,7 @@ class TpmKeyStore:
             except (self._tss.TSS2_Exception, RuntimeError, ValueError, OSError) as error:
                 raise KeyUnavailableError(
                     f"TPM at {self._tcti}: expected it to do as asked, found: {error}",
-                    hint="Locked out after unclean stops? tpm2_dictionarylockout --clear-lockout",
+                    hint=hint_of(getattr(error, "rc", None)),
                 ) from error
 
     @contextmanager
@@ -340,7 +337,3 @@ class TpmKeyStore:
 
     def _path(self, label: str) -> Path:
         return self._folder / f"{parse_id(label, what='key')}{_SUFFIX}"
-
-
-def _selection(tss: Any, pcrs: tuple[int, ...]) -> Any:
-    return tss.TPML_PCR_SELECTION.parse("sha256:" + ",".join(str(index) for index in sorted(pcrs)))

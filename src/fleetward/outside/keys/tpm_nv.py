@@ -7,6 +7,10 @@ from fleetward.base.errors import KeyUnavailableError
 _COUNTER_INDEX, _BASE_INDEX = 0x01500F10, 0x01500F11
 _COUNTER_BYTES = 8
 _PIECE_BYTES = 512
+# Where chips keep the issuers of their EK certificates, one after another over as many indices as they need
+# (TCG EK Credential Profile, section 2.2.1.5.2; Intel from the 11th generation on).
+_EK_ISSUERS = range(0x01C00100, 0x01C00200)
+_MAX_EK_ISSUERS = 5
 
 
 def list_handles(tss: Any, esys: Any, kind: Any) -> list[int]:
@@ -25,6 +29,20 @@ def find_content(tss: Any, esys: Any, index: int) -> bytes | None:
     while len(content) < size:
         content += bytes(esys.nv_read(handle, min(_PIECE_BYTES, size - len(content)), len(content)))
     return content
+
+
+def read_ek_issuers(tss: Any, esys: Any) -> list[bytes]:
+    """Return the certificates between the endorsement key's and its vendor's root that the chip keeps, DER.
+
+    Padding ends them; of more than five the nearest to the endorsement key are taken.
+    """
+    present = sorted(set(list_handles(tss, esys, tss.TPM2_HT.NV_INDEX)) & set(_EK_ISSUERS))
+    content = b"".join(find_content(tss, esys, index) or b"" for index in present)
+    found: list[bytes] = []
+    while content[:2] == b"\x30\x82" and len(found) < _MAX_EK_ISSUERS:
+        found.append(trim_der(content))
+        content = content[len(found[-1]) :]
+    return found
 
 
 def read_counter(tss: Any, esys: Any) -> int:
