@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from starlette.types import Receive, Scope, Send
 
 from fleetward.base.db import Database
 from fleetward.features.devices import service as devices
@@ -343,3 +344,15 @@ def test_a_request_in_pem_is_told_how_to_send_it(house: House, before: bytes) ->
     assert answer.status_code == 400
     assert "found PEM" in answer.text
     assert "openssl req" in answer.text
+
+
+def test_an_idevid_that_is_not_der_is_refused_by_name(house: House) -> None:
+    der = Authority("maker").certificate.public_bytes(Encoding.DER)
+
+    async def behind_tls(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {"tls": {"client_cert_der": der + b"\0"}}
+        await house.tls.app(scope, receive, send)
+
+    answer = AsgiClient(behind_tls).post(f"{EST}/simpleenroll", content=body_of(Keypair().csr_for("cam-1")))
+    assert answer.status_code == 400
+    assert "IDevID: expected X.509 in DER" in answer.text

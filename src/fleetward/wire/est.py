@@ -84,6 +84,18 @@ def parse_csr_der(der: bytes) -> x509.CertificateSigningRequest:
     return csr
 
 
+def parse_idevid(der: bytes) -> x509.Certificate:
+    """Return the certificate a factory gave a device. TLS took it already, and takes more than we do.
+
+    Raises:
+        InvalidInputError: not X.509 in DER.
+    """
+    try:
+        return x509.load_der_x509_certificate(der)
+    except _MALFORMED as error:
+        raise InvalidInputError("IDevID: expected X.509 in DER, found another encoding") from error
+
+
 def render_csr(der: bytes) -> bytes:
     """Return the body of simpleenroll and simplereenroll: base64 in one line."""
     return base64.b64encode(der)

@@ -48,7 +48,7 @@ async def _answer(
 
 def _enroll(house: House, der: bytes, csr: x509.CertificateSigningRequest) -> CoapAnswer:
     with house.db.write("system:coap") as tx:
-        issued = service.enroll_by_idevid(tx, house.get(PkiContext), x509.load_der_x509_certificate(der), csr)
+        issued = service.enroll_by_idevid(tx, house.get(PkiContext), est.parse_idevid(der), csr)
     return _render(Code.CHANGED, [issued])
 
 

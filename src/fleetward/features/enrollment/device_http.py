@@ -81,7 +81,7 @@ def simpleenroll(request: Request, body: RawBody) -> Response:
     with telling_refusals(request, said_id="", lane=lane), edge_of(request).db.write("system:est") as tx:
         csr = est.parse_csr(body)
         if der is not None:
-            idevid = x509.load_der_x509_certificate(der)
+            idevid = est.parse_idevid(der)
             return _certificates([service.enroll_by_idevid(tx, pki_of(request), idevid, csr)])
         issued = service.enroll_by_listed_key(tx, pki_of(request), csr)
         if issued is None:
