@@ -16,6 +16,7 @@ from fleetward.base.web import PROBLEM_TYPE
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import DeviceState
 from fleetward.wire import enroll, est
+from fleetward.wire.evidence import EVIDENCE_PATH
 from support.asgi import AsgiClient
 from support.authority import Authority, make_certificate
 from support.clock import ManualClock
@@ -171,6 +172,17 @@ def peer(apps: RealApps) -> x509.Certificate:
 
 
 FORM = "application/x-www-form-urlencoded"
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+def test_evidence_that_is_no_json_is_told_whatever_it_calls_itself(apps: RealApps, kind: str) -> None:
+    """The devices' port refuses nothing before the route that tells of it."""
+    device = f"cam-{kind.rpartition('/')[2]}"
+    peer = apps.enroll(device, "cam")
+    answer = apps.device(peer, "POST", EVIDENCE_PATH, content=b"{", headers={"Content-Type": kind})
+    assert_problem(answer, 400)
+    told = apps.operator("GET", f"/events?device={device}").json()["events"]
+    assert "attestation.failed" in [one["kind"] for one in told]
+
+
 BOMBS = {
     "deep": b"[" * 200_000,
     "deep objects": b'{"id":' * 50_000,

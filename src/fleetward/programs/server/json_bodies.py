@@ -1,4 +1,4 @@
-"""Reads the JSON of requests by the one strict reader, before any route sees it."""
+"""Reads the JSON of operators' requests by the one strict reader, before any route sees it."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
