@@ -224,15 +224,20 @@ def test_a_file_that_changed_since_is_noticed_at_each_approval_and_told(
     assert approve(publisher, "rosa").state is (ReleaseState.PUBLISHED if approvals else ReleaseState.PENDING)
 
 
-def test_an_interrupted_publication_is_not_finished_over_a_changed_file(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def approve_interrupted(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hand in a release and approve it twice; the process ends before it is published."""
     hand_in(publisher)
     approve(publisher, "ron")
     with monkeypatch.context() as cut:
         cut.setattr(approving, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             approve(publisher, "rosa")
+
+
+def test_an_interrupted_publication_is_not_finished_over_a_changed_file(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approve_interrupted(publisher, monkeypatch)
     change(publisher, "image", b"x" * len(IMAGE))
     assert service.finish_interrupted(publisher.db, publisher.context) == 0
     assert len(events_of(publisher.db, "release.artifact_changed")) == 1
@@ -246,12 +251,7 @@ def test_an_interrupted_publication_is_not_finished_over_a_changed_file(
 def test_a_file_planted_under_the_manifests_name_is_replaced(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand_in(publisher)
-    approve(publisher, "ron")
-    with monkeypatch.context() as cut:
-        cut.setattr(approving, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            approve(publisher, "rosa")
+    approve_interrupted(publisher, monkeypatch)
     with publisher.db.read() as tx:
         release = service.get_release(tx, MODEL, "1.0.0")
     target = paths.consistent_name(paths.manifest(MODEL, "1.0.0"), measure(release.manifest).sha256)
@@ -259,3 +259,14 @@ def test_a_file_planted_under_the_manifests_name_is_replaced(
     publisher.blobs.put(name, b"planted")
     approve(publisher, "rosa")
     assert publisher.blobs.get(name, max_bytes=100_000) == release.manifest
+
+
+def test_who_may_not_approve_has_no_file_read(publisher: Publisher) -> None:
+    hand_in(publisher)
+    approve(publisher, "ron")
+    change(publisher, "image", b"x" * len(IMAGE))
+    with pytest.raises(SeparationOfDutyError):
+        approve(publisher, "rita")
+    with pytest.raises(ReleaseError, match="approved before"):
+        approve(publisher, "ron")
+    assert events_of(publisher.db, "release.artifact_changed") == []

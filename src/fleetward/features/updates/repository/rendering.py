@@ -54,7 +54,17 @@ def check_keys(root: Root, signers: Mapping[str, CryptoSigner]) -> None:
 
 def measure(content: bytes) -> Artifact:
     """Return the digests and length of what is in memory."""
-    return Artifact(hashlib.sha256(content).hexdigest(), hashlib.sha512(content).hexdigest(), len(content))
+    return measure_chunks((content,))
+
+
+def measure_chunks(chunks: Iterable[bytes]) -> Artifact:
+    """Return the digests and length of what comes in pieces. Raises what getting them does."""
+    sha256, sha512, length = hashlib.sha256(), hashlib.sha512(), 0
+    for chunk in chunks:
+        length += len(chunk)
+        sha256.update(chunk)
+        sha512.update(chunk)
+    return Artifact(sha256.hexdigest(), sha512.hexdigest(), length)
 
 
 def render_metadata(

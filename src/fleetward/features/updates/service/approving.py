@@ -43,13 +43,14 @@ def approve(db: Database, context: UpdatesContext, operator: str | None, model: 
     actor = f"operator:{operator}"
     with db.read(actor) as tx:
         found = get_release(tx, model, version)
+        _find_awaited(tx, found, operator)  # who may not approve has nothing read
     check_files(db, context, found)
     with db.write(actor) as tx:
         store.lock_model(tx, get_release(tx, model, version).model)
         release = get_release(tx, model, version)
-        given = store.list_approvals(tx, release.id)
-        if release.state is not ReleaseState.PUBLISHING or operator not in {one.operator for one in given}:
-            release = _record(tx, context, release, list_counted(tx, release, given), operator)
+        counted = _find_awaited(tx, release, operator)
+        if counted is not None:
+            release = _record(tx, context, release, counted, operator)
     return release if release.state is ReleaseState.PENDING else finish(db, context, actor, release)
 
 
@@ -92,11 +93,24 @@ def list_counted(tx: Tx, release: Release, given: Iterable[Approval]) -> list[Ap
     return [one for one in given if one.operator in active]
 
 
+def _find_awaited(tx: Tx, release: Release, operator: str) -> list[Approval] | None:
+    """Return the approvals that this one comes to; None where it was given and the publication interrupted.
+
+    Raises:
+        ReleaseError, SeparationOfDutyError: as `check_approver`.
+    """
+    given = store.list_approvals(tx, release.id)
+    if release.state is ReleaseState.PUBLISHING and operator in {one.operator for one in given}:
+        return None
+    counted = list_counted(tx, release, given)
+    check_approver(release, counted, operator)
+    return counted
+
+
 def _record(
     tx: Tx, context: UpdatesContext, release: Release, counted: list[Approval], operator: str
 ) -> Release:
     """Insert the approval; return the release as it is then, signed when it was the last."""
-    check_approver(release, counted, operator)
     store.insert_approval(tx, Approval(release.id, operator, tx.now))
     missing = APPROVALS_NEEDED - len(counted) - 1
     journal.record(tx, "release.approved", subject_of(release), sha256=release.image.sha256, missing=missing)

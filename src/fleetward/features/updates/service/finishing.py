@@ -1,6 +1,5 @@
 """The steps of a release on its way out. Each may be repeated: names of files carry their digests."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from fleetward.features.updates.model import (
 )
 from fleetward.features.updates.ports import BlobMissingError
 from fleetward.features.updates.repository.metadata import Change, write_metadata
-from fleetward.features.updates.repository.rendering import ROLES, measure
+from fleetward.features.updates.repository.rendering import ROLES, measure, measure_chunks
 from fleetward.features.updates.service.releases import subject_of
 from fleetward.wire import update_paths as paths
 from fleetward.wire.manifest import FirmwareManifest, digest_manifest, render_manifest
@@ -115,15 +114,10 @@ def _measure_blob(context: UpdatesContext, name: str) -> Artifact | None:
     stored = context.blobs.find(name)
     if stored is None:
         return None
-    sha256, sha512, length = hashlib.sha256(), hashlib.sha512(), 0
     try:
-        for chunk in context.blobs.read(name, start=0, length=stored.length):
-            length += len(chunk)
-            sha256.update(chunk)
-            sha512.update(chunk)
+        return measure_chunks(context.blobs.read(name, start=0, length=stored.length))
     except BlobMissingError:
         return None
-    return Artifact(sha256.hexdigest(), sha512.hexdigest(), length)
 
 
 def _tell_changed(db: Database, release: Release, what: str, *, expected: str, found: str) -> None:

@@ -5,7 +5,7 @@ Devices see nothing before the timestamp names it, and that is written last. Wha
 the same publication again finishes it.
 """
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from fleetward.features.updates.model import (
     parse_sbom,
     parse_version,
 )
-from fleetward.features.updates.repository.rendering import measure
+from fleetward.features.updates.repository.rendering import measure, measure_chunks
 from fleetward.features.updates.service.finishing import check_files, finish, sign_manifest, store_artifacts
 from fleetward.features.updates.service.releases import subject_of
 
@@ -144,14 +144,17 @@ def _check_same(existing: Release, new: NewRelease, image: Artifact, sbom: Artif
 
 
 def _measure_image(path: Path, max_bytes: int) -> Artifact:
-    sha256, sha512, length = hashlib.sha256(), hashlib.sha512(), 0
+    image = measure_chunks(_read_image(path, max_bytes))
+    if not image.length:
+        raise InvalidInputError("image: expected firmware, found an empty file")
+    return image
+
+
+def _read_image(path: Path, max_bytes: int) -> Iterator[bytes]:
+    length = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             length += len(chunk)
             if length > max_bytes:
                 raise TooLargeError(f"image: expected at most {max_bytes} bytes, found more")
-            sha256.update(chunk)
-            sha512.update(chunk)
-    if not length:
-        raise InvalidInputError("image: expected firmware, found an empty file")
-    return Artifact(sha256.hexdigest(), sha512.hexdigest(), length)
+            yield chunk
