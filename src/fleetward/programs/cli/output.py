@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fleetward.programs.cli.table import lay_out, render_plain
+from fleetward.programs.cli.table import GAP, lay_out, render_plain
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,7 +32,6 @@ _OURS = re.compile(r"(\x1b\[(?:0|1|2|3[1-6]|9[0-7])m)")
 
 # Signs that our own texts use: ellipsis, arrow, dash, times, middle dot.
 _PLAIN = str.maketrans({"\u2026": "...", "\u2192": "->", "\u2013": "-", "\u00d7": "x", "\u00b7": "."})
-_GAP = "  "
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -97,8 +96,8 @@ def print_table(
         return
     laid = lay_out(headings, cells, shutil.get_terminal_size().columns)
     head, *body = laid.lines
-    lines = [click.style(_GAP.join(head).rstrip(), bold=True)]
-    lines += [_GAP.join(paint(cell) for cell in row).rstrip() for row in body]
+    lines = [click.style(GAP.join(head).rstrip(), bold=True)]
+    lines += [GAP.join(paint(cell) for cell in row).rstrip() for row in body]
     say("\n".join(lines))
     if more:
         say(f"… {more:,} more: give --limit, narrow them down, or take --json.")

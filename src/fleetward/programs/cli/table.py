@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_GAP = 2
+GAP = "  "
 _MIN_WIDTH = 8
 _CUT = "…"
 
@@ -58,7 +58,7 @@ def fit(text: str, width: int) -> str:
 
 def _least(natural: Sequence[int]) -> int:
     """Return the narrowest that these columns can be."""
-    return sum(min(one, _MIN_WIDTH) for one in natural[1:]) + min(natural[0], _MIN_WIDTH) + _gaps(natural)
+    return sum(min(one, _MIN_WIDTH) for one in natural) + _gaps(natural)
 
 
 def _narrow(natural: Sequence[int], width: int) -> list[int]:
@@ -77,7 +77,7 @@ def _narrow(natural: Sequence[int], width: int) -> list[int]:
 
 
 def _gaps(columns: Sequence[int]) -> int:
-    return _GAP * (len(columns) - 1)
+    return len(GAP) * (len(columns) - 1)
 
 
 def _shorten(text: str, width: int) -> str:

@@ -9,7 +9,7 @@ from fleetward.base.clock import render_time
 from fleetward.base.ids import render_duration
 from fleetward.base.web import Db, edge_of
 from fleetward.features.access.http.asking import FreshMe, From, Me, operator_of
-from fleetward.features.access.model.sign_in_limits import address_key
+from fleetward.features.access.model.sign_in_limits import network_of
 from fleetward.features.access.model.tokens import CLI_LIFETIME
 from fleetward.features.access.service import device_codes
 
@@ -47,7 +47,7 @@ def get_pending(db: Db, user_code: str, client: From, _identity: Me) -> PendingS
         user_code=code.user_code,
         client=code.client,
         address=code.address,
-        is_near=address_key(code.address) == address_key(client.address),
+        is_near=network_of(code.address) == network_of(client.address),
         may=None if code.scopes is None else sorted(code.scopes),
         token_name=code.token_name,
         lifetime=render_duration(CLI_LIFETIME if seconds is None else timedelta(seconds=seconds)),

@@ -98,24 +98,26 @@ async def _read_form(request: Request) -> Fields:
 
 
 Form = Annotated[Fields, Depends(_read_form)]
-_DOCUMENTED: Any = {
-    "responses": {400: {"model": OAuthProblem}, 429: {"model": OAuthProblem}},
-    "response_model": None,
-}
 
 
-def _form_of(required: Mapping[str, str], optional: Mapping[str, str]) -> dict[str, Any]:
-    fields = {
-        name: {"type": "string", "description": text} for name, text in {**required, **optional}.items()
-    }
+def _documented(
+    answer: type, required: Mapping[str, str], optional: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what OpenAPI is told of a route that takes a form and answers by itself."""
+    texts = {**required, **(optional or {})}
+    fields = {name: {"type": "string", "description": text} for name, text in texts.items()}
     schema = {"type": "object", "required": list(required), "properties": fields}
-    return {"requestBody": {"required": True, "content": {_FORM: {"schema": schema}}}}
+    return {
+        "response_model": None,
+        "responses": {200: {"model": answer}, 400: {"model": OAuthProblem}, 429: {"model": OAuthProblem}},
+        "openapi_extra": {"requestBody": {"required": True, "content": {_FORM: {"schema": schema}}}},
+    }
 
 
 @router.post(
     "/device_authorization",
-    **{**_DOCUMENTED, "responses": {**_DOCUMENTED["responses"], 200: {"model": DeviceAuthorization}}},
-    openapi_extra=_form_of(
+    **_documented(
+        DeviceAuthorization,
         {"client_id": "What the program calls itself; the operator reads it."},
         {
             "scope": "Permissions, separated by spaces; without it the token acts as its operator.",
@@ -147,9 +149,9 @@ def begin(db: Db, ctx: Ctx, client: From, form: Form) -> JSONResponse:
 
 @router.post(
     "/token",
-    **{**_DOCUMENTED, "responses": {**_DOCUMENTED["responses"], 200: {"model": AccessToken}}},
-    openapi_extra=_form_of(
-        {"grant_type": DEVICE_GRANT, "device_code": "As it was given.", "client_id": "As it was said."}, {}
+    **_documented(
+        AccessToken,
+        {"grant_type": DEVICE_GRANT, "device_code": "As it was given.", "client_id": "As it was said."},
     ),
 )
 def redeem(db: Db, form: Form) -> JSONResponse:

@@ -21,13 +21,18 @@ def account_key(name: str) -> str:
 
 
 def address_key(address: str) -> str:
-    """Return the key of an address; IPv6 by its /64, which one subscriber holds whole."""
+    """Return the key of whoever asks from an address."""
+    return f"address:{network_of(address)}"
+
+
+def network_of(address: str) -> str:
+    """Return what one subscriber holds whole: the address, or the /64 of IPv6; of what is neither, a hash."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return f"address:{hashlib.sha256(address.encode()).hexdigest()}"
+        return hashlib.sha256(address.encode()).hexdigest()
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped  # how a listener on `::` sees IPv4
     if isinstance(parsed, ipaddress.IPv6Address):
-        return f"address:{ipaddress.ip_network((parsed, _IPV6_NETWORK_BITS), strict=False)}"
-    return f"address:{parsed}"
+        return str(ipaddress.ip_network((parsed, _IPV6_NETWORK_BITS), strict=False))
+    return str(parsed)

@@ -23,7 +23,7 @@ from fleetward.features.access.model.device_codes import (
     parse_user_code,
 )
 from fleetward.features.access.model.secrets import hash_secret, new_secret
-from fleetward.features.access.model.sign_in_limits import address_key
+from fleetward.features.access.model.sign_in_limits import network_of
 from fleetward.features.access.service import tokens
 from fleetward.features.access.service.tokens import NewToken
 from fleetward.features.access.store.operators import OperatorState
@@ -70,7 +70,7 @@ def begin(
     Raises:
         RateLimitedError: too many of its network wait for an answer.
     """
-    network = address_key(address).removeprefix("address:")[:64]
+    network = network_of(address)
     if store.device_codes.count_pending(tx, network) >= _MAX_PENDING_OF_NETWORK:
         raise RateLimitedError(
             f"sign-ins from {network}: expected fewer than {_MAX_PENDING_OF_NETWORK} begun and unanswered, "
