@@ -7,12 +7,7 @@ from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.errors import ConflictError, PortInUseError
 from fleetward.base.layout import DataFolder
 from fleetward.programs.server.guard import check_ports, hold_folder
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from support.ports import free_ports
 
 
 def test_a_folder_serves_one_platform_at_a_time(tmp_path: Path) -> None:
@@ -25,7 +20,7 @@ def test_a_folder_serves_one_platform_at_a_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("mqtt", socket.SOCK_STREAM), ("dtls", socket.SOCK_DGRAM)])
 def test_a_taken_port_is_named(name: str, kind: int) -> None:
-    ports = {field: free_port() for field in Ports.__struct_fields__} | {"dtls": free_port(socket.SOCK_DGRAM)}
+    ports = {field: free_ports() for field in Ports.__struct_fields__}
     config = ServerConfig(trust_domain="a")
     check_ports(config, Ports(**ports))
     with socket.socket(socket.AF_INET, kind) as taken:

@@ -78,6 +78,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         rooms = build_rooms(folder, config, ports, SystemClock())
         stack.callback(rooms.db.close)
+        stack.callback(rooms.access.password_checks.close)
         migrate(rooms.db)
         adopt_log(folder, rooms.db, rooms.audit.notary)
         _renew_certificates(rooms)
