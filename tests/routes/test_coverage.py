@@ -172,6 +172,8 @@ def peer(apps: RealApps) -> x509.Certificate:
 
 
 FORM = "application/x-www-form-urlencoded"
+
+
 @pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
 def test_evidence_that_is_no_json_is_told_whatever_it_calls_itself(apps: RealApps, kind: str) -> None:
     """The devices' port refuses nothing before the route that tells of it."""
