@@ -78,17 +78,14 @@ def main() -> None:
         parser.error(f"attack {unknown[0]!r}: expected one of {', '.join(ATTACKS)}")
     raise_file_limit()
     with tempfile.TemporaryDirectory(prefix="fleetward-siege-") as folder, platform(Path(folder)) as rig:
-        calm, outcomes = _siege(rig, asked.names or list(ATTACKS), asked.seconds)
-    failed = sum(bool(one.faults(calm)) for one in outcomes)
-    if asked.json:
-        for one in (calm, *outcomes):
-            print(json.dumps({**vars(one), "faults": one.faults(calm)}), flush=True)
-    else:
+        calm, *outcomes = _siege(rig, asked.names or list(ATTACKS), asked.seconds, as_json=asked.json)
+    if not asked.json:
         _show(calm, outcomes)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if any(one.faults(calm) for one in outcomes) else 0)
 
 
-def _siege(rig: Rig, names: list[str], seconds: float) -> tuple[Outcome, list[Outcome]]:
+def _siege(rig: Rig, names: list[str], seconds: float, *, as_json: bool) -> list[Outcome]:
+    """Return what the calm was like, then each attack; each is told of as soon as it is over."""
     devices = rig.enroll(DEVICES, prefix="siege")
     target = Target(rig.port_base, rig.ca_file, tuple(rig.enroll(_OWNED, prefix="owned")), add_viewer(rig))
     honest = Honest(rig, devices)
@@ -97,11 +94,25 @@ def _siege(rig: Rig, names: list[str], seconds: float) -> tuple[Outcome, list[Ou
         honest.take()
         time.sleep(seconds)
         calm = _judge("calm", honest.take(), _resident(rig), _resident(rig), {})
-        return calm, [_attack(name, rig, target, honest, calm, seconds) for name in names]
+        found = [calm]
+        _tell(calm, calm, as_json=as_json)
+        for name in names:
+            found.append(_attack(name, rig, target, honest, calm, seconds))
+            _tell(found[-1], calm, as_json=as_json)
+    return found
+
+
+def _tell(one: Outcome, calm: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**vars(one), "faults": one.faults(calm)}), flush=True)
+        return
+    done = ", ".join(f"{what} {count}" for what, count in one.done.items())
+    print(f"# {one.attack}: {done or 'nothing'}", file=sys.stderr, flush=True)
+    for fault in one.faults(calm):
+        print(f"#   {fault}", file=sys.stderr, flush=True)
 
 
 def _attack(name: str, rig: Rig, target: Target, honest: Honest, calm: Outcome, seconds: float) -> Outcome:
-    print(f"# {name}", file=sys.stderr, flush=True)
     context = multiprocessing.get_context("spawn")
     stop, (told, telling) = context.Event(), context.Pipe(duplex=False)
     attacker = context.Process(target=besiege, args=(name, target, stop, telling))
@@ -149,12 +160,7 @@ def _show(calm: Outcome, outcomes: list[Outcome]) -> None:
         waits = (f"{one.p99[kind] * _MS:.0f} {one.worst[kind] * _MS:.0f}" for kind in _KINDS)
         memory = f"{one.peak / 1e6:.0f} {one.rest / 1e6:.0f}"
         table.add_row(one.attack, *waits, str(sum(one.refused.values())), memory)
-    console = Console()
-    console.print(table)
-    for one in outcomes:
-        for fault in one.faults(calm):
-            console.print(f"{one.attack}: {fault}", style="red")
-        console.print(f"{one.attack}: {', '.join(f'{what} {count}' for what, count in one.done.items())}")
+    Console().print(table)
 
 
 if __name__ == "__main__":  # the attackers' processes import this module too
