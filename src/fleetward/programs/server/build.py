@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.attestation.context import AttestationContext
 from fleetward.features.audit.http import AuditContext
-from fleetward.features.audit.service import Keeper
+from fleetward.features.audit.service import Keeper, find_last
 from fleetward.features.audit.settings import Audit
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
 from fleetward.features.events.service import Kept
@@ -54,6 +56,7 @@ from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.outside.nats.worker import Parts
 from fleetward.programs.server.access import build_access
+from fleetward.programs.server.backup import TAKEN
 from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.doors import DOORS, cards_of, checks_of, permissions_of, routes_at
 from fleetward.programs.server.initialise import blobs_url, load_notary, open_database
@@ -178,7 +181,9 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     overview = OverviewContext(
-        FolderSurveyor(rooms.folder, rooms.config), cards_of(rooms.doors), checks_of(rooms.doors)
+        FolderSurveyor(rooms.folder, rooms.config, partial(_find_backup, rooms.db)),
+        cards_of(rooms.doors),
+        checks_of(rooms.doors),
     )
     house = rooms.house.furnished(
         messaging, media, _enrollment(rooms, on_authorities), overview, Tail(rooms.db)
@@ -212,6 +217,11 @@ def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
     """Return what the relay needs; views may be opened by our own pages, under any of our names."""
     longest = parse_duration(rooms.config.get(Media).max_view, what="media.max_view")
     return MediaContext(rooms.db, bus, rooms.access.console, rooms.access.origins, longest)
+
+
+def _find_backup(db: Database) -> datetime | None:
+    with db.read() as tx:
+        return find_last(tx, TAKEN)
 
 
 def _new_app(title: str, rooms: Rooms, house: House, edge: Edge, *, openapi_url: str | None) -> FastAPI:
