@@ -35,7 +35,6 @@ from fleetward.programs.server.guard import hold_folder
 from fleetward.programs.server.initialise import load_notary, open_database
 from fleetward.programs.server.lent_broker import streams_of_running, streams_of_stopped
 
-TAKEN = "backup.taken"
 FORMAT = 1
 LIST_NAME = "backup.json"
 ROWS_NAME = "db/fleetward.sqlite3"
@@ -122,10 +121,10 @@ def _verify(part: Path, output: IO[bytes], passphrase: bytes, digests: dict[str,
 def _record(db: Database, config: ServerConfig, taken: Taken) -> None:
     with db.write(_ACTOR) as tx:
         journal.record(
-            tx, TAKEN, f"platform:{config.trust_domain}", file=str(taken.file), bytes=taken.size,
+            tx, "backup.taken", f"platform:{config.trust_domain}", file=str(taken.file), bytes=taken.size,
             taken_at=render_time(taken.taken_at),
         )  # fmt: skip
-        emit(tx, TAKEN, f"A backup was taken and read back: {taken.size:,} bytes.", bytes=taken.size)
+        emit(tx, "backup.taken", f"A backup was taken and read back: {taken.size:,} bytes.", bytes=taken.size)
 
 
 async def _write(

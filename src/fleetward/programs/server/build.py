@@ -56,7 +56,6 @@ from fleetward.outside.blobs.open import open_blobs
 from fleetward.outside.nats.archive import Archive
 from fleetward.outside.nats.worker import Parts
 from fleetward.programs.server.access import build_access
-from fleetward.programs.server.backup import TAKEN
 from fleetward.programs.server.console import ConsoleRoute
 from fleetward.programs.server.doors import DOORS, cards_of, checks_of, permissions_of, routes_at
 from fleetward.programs.server.initialise import blobs_url, load_notary, open_database
@@ -221,7 +220,7 @@ def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
 
 def _find_backup(db: Database) -> datetime | None:
     with db.read() as tx:
-        return find_last(tx, TAKEN)
+        return find_last(tx, "backup.taken")
 
 
 def _new_app(title: str, rooms: Rooms, house: House, edge: Edge, *, openapi_url: str | None) -> FastAPI:
