@@ -28,6 +28,7 @@ from fleetward.features.messaging import service as messaging
 from fleetward.features.pki import service as pki
 from fleetward.features.pki.authority.ceremony import ensure_server_certificate
 from fleetward.outside.keys import offload
+from fleetward.outside.nats.config import MAX_PAYLOAD_BYTES
 from fleetward.outside.nats.connection import connect
 from support.broker import ATTESTED, Issued, Rig, wait_for
 from support.hierarchy import make_pki
@@ -330,7 +331,7 @@ def test_a_device_that_renews_often_fights_with_nobody(rig: Rig) -> None:
 
 def test_the_broker_survives_bad_requests_to_its_callout(rig: Rig) -> None:
     async def send_junk() -> None:
-        for junk in (b"", b"a.b.c", b"\xff" * 100, b"x" * 300_000):
+        for junk in (b"", b"a.b.c", b"\xff" * 100, b"x" * MAX_PAYLOAD_BYTES):
             await rig.messaging.shared.platform.client.publish("$SYS.REQ.USER.AUTH", junk)
 
     rig.loop.run(send_junk())

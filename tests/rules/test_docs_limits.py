@@ -24,8 +24,11 @@ from fleetward.features.enrollment.device.state import RENEWAL_SHARE
 from fleetward.features.events.settings import Events
 from fleetward.features.media.model import TICKET_LIFETIME
 from fleetward.features.media.settings import Media
+from fleetward.features.messaging.intake import flood
+from fleetward.features.messaging.intake.flood import Patience
 from fleetward.features.messaging.intake.limit import Budgets
 from fleetward.features.messaging.model import commands
+from fleetward.features.messaging.service.floods import FLOOD_PAUSE
 from fleetward.features.pki import model as pki
 from fleetward.features.pki.authority import profiles
 from fleetward.features.pki.service import revocation
@@ -37,6 +40,7 @@ from fleetward.features.updates.device.settings import Firmware
 from fleetward.features.updates.repository import ceremony
 from fleetward.outside.nats import callout, presence, streams, worker
 from fleetward.outside.nats import config as nats
+from fleetward.outside.nats.half_received import MAX_HALF_RECEIVED
 from fleetward.outside.tuf import download
 from fleetward.programs.agent import edge, session, supervise
 from fleetward.programs.agent import identity as agent_identity
@@ -108,7 +112,11 @@ CLAIMS: dict[str, list[str]] = {
         f"| `d/<id>/cmd/<n>/result` | up | result of command *n* | {_kib(MAX_RESULT_BYTES)} |",
         f"| `d/<id>/cmd/<n>` | down | command *n* | {_kib(MAX_COMMAND_BYTES)} |",
         f"holds at most {nats.MAX_SUBSCRIPTIONS:,} subscriptions",
-        f"one over {_mib(nats.MAX_PAYLOAD_BYTES)} ends the connection",
+        f"one over {_kib(nats.MAX_PAYLOAD_BYTES)} ends the connection",
+        (f"more than {Patience().messages} messages or {_mib(Patience().bytes)} have to be refused within "
+        f"{flood.WINDOW_S:.0f} seconds, for whatever reason"),
+        f"held back for {_min(FLOOD_PAUSE)} minutes (`device.flooding`",
+        f"begins more than {MAX_HALF_RECEIVED} messages of QoS 2",
         f"at most {bounded_json.MAX_DEPTH} levels deep and {bounded_json.MAX_VALUES:,} values",
         f"within {_word(streams._DUPLICATE_WINDOW_S / 60)} minutes is kept once",
         (f"{_default.messages.burst:,} messages and {_mib(_default.bytes.burst)} at once, "

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleetward.features.messaging.intake.batch import Batch, DeviceMessage
+from fleetward.features.messaging.intake.flood import WINDOW_S, FloodWatch, Patience
 from fleetward.features.messaging.intake.limit import BYTES, MESSAGES, TOLD, Budget, Budgets, Limit
 from fleetward.features.messaging.intake.parse import parse
 from fleetward.wire.mqtt_topics import Topic, TopicKind
@@ -82,3 +83,24 @@ def test_memory_is_bounded_and_who_floods_is_not_forgotten() -> None:
         limit(batch(1, f"quiet-{number}"), NOW)
         assert limits(limit(batch(1, "flood", start=1_000 + number), NOW)) == [MESSAGES]
     assert len(limit) == 5
+
+
+def test_who_is_refused_more_than_that_floods_and_is_named_once_in_a_window() -> None:
+    watch = FloodWatch(Patience(messages=3, bytes=100))
+    assert [watch.note("cam-1", 0.0) for _ in range(6)] == [False, False, False, True, False, False]
+    assert not watch.note("cam-2", 1.0)
+    assert watch.note("cam-2", WINDOW_S - 0.1, messages=3)
+
+
+def test_bytes_count_as_messages_do() -> None:
+    watch = FloodWatch(Patience(messages=3, bytes=100))
+    assert not watch.note("cam-1", 0.0, size=100)
+    assert watch.note("cam-1", 0.0, size=1)
+
+
+def test_a_new_window_forgets_the_one_before() -> None:
+    watch = FloodWatch(Patience(messages=3, bytes=100))
+    assert not watch.note("cam-1", 0.0, messages=3)
+    assert not watch.note("cam-1", WINDOW_S, messages=3)
+    assert watch.note("cam-1", WINDOW_S)
+    assert watch.note("cam-1", 2 * WINDOW_S, messages=4)

@@ -12,10 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetward.base.errors import InvalidInputError, KeyUnavailableError, TooLargeError
-from fleetward.outside.nats.server_log import TlsRefused, TopicRefused, parse_log_line
+from fleetward.outside.nats.server_log import (
+    PublishCut,
+    TlsRefused,
+    TopicRefused,
+    may_tell_refusal,
+    parse_log_line,
+)
 from fleetward.outside.nats.sessions import Ended, LiveSession, parse_advisory
 from fleetward.wire import command, nats_jwt, shadow, telemetry
-from fleetward.wire.mqtt_topics import Topic, TopicKind, parse_mqtt_topic, parse_subject
+from fleetward.wire.mqtt_topics import Topic, TopicKind, mqtt_topic, parse_mqtt_topic, parse_subject
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -163,6 +169,18 @@ _PREFIX = "[7] 2026/11/23 17:39:46.224707 "
             TopicRefused("cam-1", "127.0.0.1", is_publish=True, subject="d.cam-2.t.x"),
         ),
         (
+            '[ERR] [::1]:1 - mid:50 - "cam-1" - character not supported for MQTT topics',
+            PublishCut("cam-1", "[::1]", "a topic with a space or another character that no topic has"),
+        ),
+        (
+            '[ERR] 127.0.0.1:1 - mid:67 - "cam-1" - wildcards not allowed in publish\'s topic: "d/cam-1/t/#"',
+            PublishCut("cam-1", "127.0.0.1", "a topic with a wildcard"),
+        ),
+        (
+            '[ERR] 127.0.0.1:1 - mid:50 - "cam-1" - maximum payload exceeded: 131098 vs 131072',
+            PublishCut("cam-1", "127.0.0.1", "a message of more than 131072 bytes"),
+        ),
+        (
             '[ERR] 127.0.0.1:1 - mid:37 - "cam-1" - Subscription Violation - Subject "d.cam-2.cmd.*", SID d',
             TopicRefused("cam-1", "127.0.0.1", is_publish=False, subject="d.cam-2.cmd.*"),
         ),
@@ -201,6 +219,21 @@ _PREFIX = "[7] 2026/11/23 17:39:46.224707 "
 )
 def test_refusals_are_found_in_the_brokers_log(line: str, found: object) -> None:
     assert parse_log_line(_PREFIX + line) == found
+    assert found is None or may_tell_refusal(_PREFIX + line)
+
+
+@pytest.mark.parametrize(
+    ("subject", "topic"),
+    [
+        ("d.cam-1.t.x", "d/cam-1/t/x"),
+        ("d.cam-1.t.a//b", "d/cam-1/t/a.b"),
+        ("d.cam-1.t./.x", "d/cam-1/t//x"),
+        ("/.d", "/d"),
+        ("d./", "d/"),
+    ],
+)
+def test_a_refused_subject_is_told_as_the_client_wrote_it(subject: str, topic: str) -> None:
+    assert mqtt_topic(subject) == topic
 
 
 @given(st.text(max_size=300))

@@ -18,6 +18,7 @@ from fleetward.features.attestation.model import ReasonCode
 from fleetward.features.audit import service as audit
 from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import DeviceState
+from fleetward.features.messaging import service as messaging
 from fleetward.features.overview.service import alerts
 from fleetward.programs.server.doors import DOORS, cards_of
 from support.clock import ManualClock
@@ -91,6 +92,21 @@ def test_a_failing_appraisal_shows_until_a_good_one(fleet: Fleet) -> None:
     assert "Never signed off." in found.items[0].label
     fleet.attest("c-1")
     assert "appraisals_failing" not in cards(fleet)
+
+
+def test_a_held_device_shows_until_the_last_hold_is_lifted(fleet: Fleet) -> None:
+    fleet.enroll("s-1")
+    with fleet.db.write("system:test") as tx:
+        messaging.hold_flooding(tx, "s-1", "it floods")
+        messaging.set_hold(tx, "s-1", "another", "of another room")
+    found = cards(fleet)["devices_held"]
+    assert (named(found), found.count, found.severity) == (["s-1", "s-1"], 1, Severity.WARNING)
+    assert "it floods" in "".join(item.label for item in found.items)
+    assert "devices_held" not in cards(fleet, frozenset({"elsewhere"}))
+    with fleet.db.write("system:test") as tx:
+        messaging.lift_hold(tx, "s-1", "flooding")
+        messaging.lift_hold(tx, "s-1", "another")
+    assert "devices_held" not in cards(fleet)
 
 
 def test_a_stuck_update_shows_until_the_release_runs(fleet: Fleet) -> None:

@@ -23,15 +23,16 @@ class HungUpError(ConnectionError):
 class RawDevice:
     """A connected device; `publish` returns how many of its messages the broker acknowledged."""
 
-    def __init__(self, rig: "Rig", issued: "Issued") -> None:
+    def __init__(self, rig: "Rig", issued: "Issued", *, is_clean: bool = True) -> None:
         context = ssl.create_default_context(cafile=rig.folder / "ca" / "ca-bundle.pem")
         context.load_cert_chain(issued.certificate, issued.key)
         plain = socket.create_connection(("127.0.0.1", rig.mqtt_port), timeout=_TIMEOUT_S)
         self._stream = context.wrap_socket(plain, server_hostname="localhost")
         self.device = issued.device
-        self._stream.sendall(connect_packet(issued.device))
+        self._stream.sendall(connect_packet(issued.device, is_clean=is_clean))
         answer = self._stream.recv(4)
         if answer[3:] != b"\x00":
+            self._stream.close()
             raise ConnectionRefusedError(answer.hex())
         self._unread = b""
 
@@ -60,6 +61,20 @@ class RawDevice:
             acknowledged += self._await_puback()
         return acknowledged
 
+    def begin(self, topic: str, payloads: Iterable[bytes]) -> None:
+        """Send messages of QoS 2 and release none. Raises HungUpError when the broker hangs up."""
+        name = _text(f"d/{self.device}/{topic}".encode())
+        for number, payload in enumerate(payloads):
+            self._send(_packet(_PUBLISH | 2 << 1, name + struct.pack(">H", number % 65_535 + 1) + payload))
+
+    def wait_for_end(self) -> None:
+        """Return once the broker has hung up."""
+        try:
+            while self._stream.recv(4096):
+                pass
+        except (ConnectionError, ssl.SSLError):
+            return
+
     def _send(self, content: bytes) -> None:
         try:
             self._stream.sendall(content)
@@ -80,9 +95,10 @@ class RawDevice:
         return 1
 
 
-def connect_packet(client_id: str) -> bytes:
-    """Return a CONNECT with a clean session and a minute of keep-alive."""
-    return _packet(0x10, _text(b"MQTT") + b"\x04\x02\x00\x3c" + _text(client_id.encode()))
+def connect_packet(client_id: str, *, is_clean: bool = True) -> bytes:
+    """Return a CONNECT with a clean session, or one that goes on, and a minute of keep-alive."""
+    flags = b"\x02" if is_clean else b"\x00"
+    return _packet(0x10, _text(b"MQTT") + b"\x04" + flags + b"\x00\x3c" + _text(client_id.encode()))
 
 
 def _packet(kind: int, body: bytes) -> bytes:

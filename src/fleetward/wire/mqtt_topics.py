@@ -71,6 +71,15 @@ class Topic:
         return tuple(self.name if level is None else level for level in _LEVELS[self.kind])
 
 
+def mqtt_topic(subject: str) -> str:
+    """Return the MQTT topic that nats-server made a subject of, whatever a client wrote in it.
+
+    There `/` parts levels and is written `.`; a `.` is written `//`, and an empty level `/`.
+    """
+    levels = subject.split(".")
+    return "/".join("" if level == "/" else level.replace("//", ".") for level in levels)
+
+
 def parse_subject(subject: str) -> Topic:
     """Return the topic of a NATS subject such as `d.cam-1.t.temp`.
 

@@ -1,16 +1,39 @@
 """What others need to know of messaging."""
 
 from fleetward.base.events import Severity
-from fleetward.base.feature import About, EventKind, Feature, Forget, Place, Port, Routes
+from fleetward.base.feature import (
+    About,
+    Cards,
+    EventKind,
+    Feature,
+    Forget,
+    House,
+    Place,
+    Port,
+    Role,
+    Routes,
+    Timer,
+)
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.messaging import coap, http, service
+from fleetward.features.messaging import board, coap, http, service
 from fleetward.features.messaging.http import MessagingContext
+
+
+def _lift_floods(house: House) -> None:
+    with house.db.read() as tx:
+        if not service.list_paused_out(tx):
+            return
+    with house.db.write("system:messaging") as tx:
+        service.lift_floods(tx)
+
 
 feature = Feature(
     name="messaging",
     context=MessagingContext,
     routes=(Routes(http.router, Port.API),),
     coap=coap.RESOURCES,
+    cards=(Cards("device.read", (board.HELD,), board.find_cards),),
+    timers=(Timer("lift-floods", 15.0, Role.WORKER, _lift_floods),),
     events=(
         EventKind(
             "broker.restarted", Severity.WARNING, About.PLATFORM, "nats-server died and is started again"
@@ -26,6 +49,12 @@ feature = Feature(
         ),
         EventKind("hold.set", Severity.WARNING, About.DEVICE, "a room holds it back from sessions: what for"),
         EventKind("hold.lifted", Severity.NOTICE, About.DEVICE, "that room holds it no longer"),
+        EventKind(
+            "device.flooding",
+            Severity.CRITICAL,
+            About.DEVICE,
+            "cut off for ten minutes, for `what`: so much of it had to be refused",
+        ),
         EventKind("session.conflicted", Severity.CRITICAL, About.DEVICE, "one certificate, two clients"),
         EventKind(
             "publish.refused",

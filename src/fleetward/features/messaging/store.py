@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fleetward.base.db import RowId, Timestamp, Tx, metadata
+from fleetward.base.db import IdQuery, RowId, Timestamp, Tx, is_among, metadata
 from fleetward.base.events import events_table
 from fleetward.features.messaging.model import (
     OPEN_STATES,
@@ -105,6 +105,20 @@ def list_holds(tx: Tx, devices: Collection[str]) -> dict[str, tuple[Hold, ...]]:
 def list_held(tx: Tx, name: str, *, after: str, limit: int) -> list[str]:
     query = sa.select(holds.c.device).where(holds.c.name == name, holds.c.device > after)
     return list(tx.conn.execute(query.order_by(holds.c.device).limit(limit)).scalars())
+
+
+def list_held_since(tx: Tx, name: str, *, before: datetime, limit: int) -> list[str]:
+    """Return devices held under a name since before a time, the longest held first."""
+    query = sa.select(holds.c.device).where(holds.c.name == name, holds.c.since <= before)
+    return list(tx.conn.execute(query.order_by(holds.c.since).limit(limit)).scalars())
+
+
+def list_newest_holds(tx: Tx, among: IdQuery, *, limit: int) -> tuple[int, list[tuple[str, Hold]]]:
+    """Return how many devices of `among` are held, and the newest holds."""
+    where = is_among(holds.c.device, among)
+    count = tx.conn.execute(sa.select(sa.func.count(holds.c.device.distinct())).where(where)).scalar_one()
+    newest = holds.select().where(where).order_by(holds.c.since.desc(), holds.c.device).limit(limit)
+    return count, [(row.device, Hold(row.name, row.reason, row.since)) for row in tx.conn.execute(newest)]
 
 
 def put_hold(tx: Tx, device: str, hold: Hold, *, is_new: bool) -> None:

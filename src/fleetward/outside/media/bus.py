@@ -1,4 +1,7 @@
-"""The relay's bus on core NATS: `media.<device>.data` and `.attendance`, `fleet.session.ended.<device>`.
+"""The relay's bus on core NATS: `media.<device>.pieces` and `.attendance`, `fleet.session.ended.<device>`.
+
+A segment goes in pieces, for no message may be much larger than a device's: each begins with the kind of its
+segment and whether it is the first and the last of it. NATS keeps the order of one publisher.
 
 Nothing is stored: who is not there misses it, and who is too slow is ended, never waited for.
 """
@@ -23,7 +26,28 @@ log = get_logger("media")
 
 # Two seconds at 15 frames a second, a segment each.
 _MAX_WAITING = 30
+_PIECE_BYTES = 64 * 1024
+_FIRST, _LAST = 1, 2
 ENDED_SUBJECT = "fleet.session.ended"
+
+
+class Pieces:
+    """Puts segments together again. Who comes in the middle of one begins with the next."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def add(self, piece: bytes) -> Segment | None:
+        """Return the segment that a piece completes, None where it completes none."""
+        kind, place, content = piece[:1], piece[1], piece[2:]
+        if place & _FIRST:
+            self._parts = [content]
+        elif self._parts:
+            self._parts.append(content)
+        if not place & _LAST or not self._parts:
+            return None
+        parts, self._parts = self._parts, []
+        return Segment(Kind(kind), b"".join(parts))
 
 
 class NatsMediaBus:
@@ -33,19 +57,28 @@ class NatsMediaBus:
         self._client = client
 
     async def publish(self, device_id: str, segment: Segment) -> None:
-        await self._client.publish(f"media.{device_id}.data", segment.kind.value + segment.content)
+        content = segment.content
+        for start in range(0, max(len(content), 1), _PIECE_BYTES):
+            end = start + _PIECE_BYTES
+            place = (_FIRST if start == 0 else 0) | (_LAST if end >= len(content) else 0)
+            piece = segment.kind.value + bytes([place]) + content[start:end]
+            await self._client.publish(f"media.{device_id}.pieces", piece)
 
     @asynccontextmanager
     async def watch(self, device_id: str) -> AsyncIterator[AsyncIterator[Segment]]:
         waiting: asyncio.Queue[Segment | None] = asyncio.Queue()
+        pieces = Pieces()
 
         async def receive(message: Msg) -> None:
+            segment = pieces.add(message.data)
+            if segment is None:
+                return
             if waiting.qsize() < _MAX_WAITING:
-                waiting.put_nowait(Segment(Kind(message.data[:1]), message.data[1:]))
+                waiting.put_nowait(segment)
             elif waiting.qsize() == _MAX_WAITING:
                 waiting.put_nowait(None)
 
-        subscription = await self._client.subscribe(f"media.{device_id}.data", cb=receive)
+        subscription = await self._client.subscribe(f"media.{device_id}.pieces", cb=receive)
         try:
             yield _drain(waiting)
         finally:

@@ -20,7 +20,7 @@ from fleetward.features.messaging.model import (
     SessionCertificate,
     decide,
 )
-from fleetward.outside.nats.config import FLEET_ACCOUNT, MAX_DEVICE_PAYLOAD_BYTES
+from fleetward.outside.nats.config import FLEET_ACCOUNT, MAX_PAYLOAD_BYTES
 from fleetward.outside.nats.connection import NatsConnection
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.wire.nats_jwt import (
@@ -151,7 +151,7 @@ class CalloutResponder:
                 account=FLEET_ACCOUNT,
                 publish=decision.publish,
                 subscribe=decision.subscribe,
-                max_payload_bytes=MAX_DEVICE_PAYLOAD_BYTES,
+                max_payload_bytes=MAX_PAYLOAD_BYTES,
                 max_subscriptions=_MAX_SUBSCRIPTIONS,
                 issued_at_s=now_s,
                 expires_at_s=int(decision.expires_at.timestamp()),

@@ -13,8 +13,11 @@ from fleetward.outside.nats.credentials import NatsKeys, public_nkey
 
 FLEET_ACCOUNT = "FLEET"
 SYSTEM_ACCOUNT = "SYS"
-MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
-MAX_DEVICE_PAYLOAD_BYTES = 128 * 1024
+# Of any message, a device's or our own: nats-server heeds no limit of the callout's for MQTT clients, and
+# ends the connection of who sends more.
+MAX_PAYLOAD_BYTES = 128 * 1024
+# What may wait for one of our connections: all that a consumer has under way at once, and as much again.
+MAX_PENDING_BYTES = 128 * 1024 * 1024
 # Each subscription of a device at QoS 1 is a consumer of one stream, where nats-server allows 1,000.
 MAX_CONSUMERS = 1_000_000
 # Of one connection, a device's or our own; one at QoS 1 counts twice.
@@ -90,6 +93,7 @@ server_name: {_quote(settings.server_name)}
 listen: {_quote(_join(settings.nats_listen))}
 pid_file: {_quote(settings.pid_file)}
 max_payload: {MAX_PAYLOAD_BYTES}
+max_pending: {MAX_PENDING_BYTES}
 max_control_line: {MAX_CONTROL_LINE_BYTES}
 max_closed_clients: 1000
 max_subscriptions: {MAX_SUBSCRIPTIONS}

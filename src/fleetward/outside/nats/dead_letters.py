@@ -26,6 +26,8 @@ SUBJECT_PREFIX = "deadletters."
 TOLD_AS = "deadletter.added"
 _MAX_REASON_CHARS = 400
 _MAX_SUBJECT_CHARS = 512
+# In base64 and with what else stands in a letter, within what NATS takes. What may be handled is smaller.
+MAX_PAYLOAD_KEPT = 88 * 1024
 _NOBODY = "-"
 
 OnDeadLetter = Callable[[str, str | None, str, str], None]
@@ -86,6 +88,11 @@ class DeadLetterBox:
             nats.errors.Error: it is not kept.
         """
         device = _device_of(subject)
+        if len(payload) > MAX_PAYLOAD_KEPT:
+            failure = f"its {len(payload)} bytes are too many to keep; {type(error).__name__}: {error}"
+            payload = b""
+        else:
+            failure = f"{type(error).__name__}: {error}"
         letter = Kept(
             consumer,
             _printable(subject, _MAX_SUBJECT_CHARS),
@@ -94,7 +101,7 @@ class DeadLetterBox:
             at.isoformat(),  # to the microsecond: a repeat is known by it
             render_time(self._clock.now()),
             failures,
-            _printable(f"{type(error).__name__}: {error}", _MAX_REASON_CHARS),
+            _printable(failure, _MAX_REASON_CHARS),
             payload,
         )
         headers = {Header.MSG_ID.value: f"{consumer}-{sequence}-{at.timestamp():.6f}"} if sequence else None

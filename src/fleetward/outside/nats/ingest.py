@@ -6,7 +6,7 @@ the message lies; acknowledged there after it is kept. QoS 0: from plain subscri
 
 import asyncio
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from functools import lru_cache
@@ -22,6 +22,7 @@ from fleetward.features.messaging.intake.batch import DeviceMessage, Stage, repe
 from fleetward.features.messaging.intake.keep import TakenReading
 from fleetward.features.messaging.model import Shadow
 from fleetward.outside.nats.batch import BatchPublisher, Outgoing
+from fleetward.outside.nats.config import MAX_PAYLOAD_BYTES
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.consumer import Delivery
 from fleetward.outside.nats.dead_letters import DeadLetterBox
@@ -30,7 +31,7 @@ from fleetward.outside.nats.isolating import IsolatingHandler
 from fleetward.outside.nats.lean import follow_lean
 from fleetward.outside.nats.refusals import RefusalRecorder
 from fleetward.outside.nats.streams import MQTT_SUBJECT_PREFIX
-from fleetward.wire.mqtt_topics import UPWARD, Topic, TopicKind, parse_subject
+from fleetward.wire.mqtt_topics import UPWARD, Topic, TopicKind, mqtt_topic, parse_subject
 from fleetward.wire.telemetry import render_record
 
 log = get_logger("ingest")
@@ -47,6 +48,8 @@ _BATCH = 500
 GATHER_S = 0.05
 _MAX_TOPICS = 8192
 _MAX_QUEUED = 20_000
+# Beside a record goes a header that tells its repeats.
+MAX_RECORD_BYTES = MAX_PAYLOAD_BYTES - 1024
 _KEPT_AS = {
     TopicKind.TELEMETRY: "telemetry",
     TopicKind.LOG: "log",
@@ -64,6 +67,7 @@ class Ingest:
         threads: Executor,
         clock: Clock,
         platform: NatsConnection,
+        unpromised: NatsConnection,
         refusals: RefusalRecorder,
         downlink: Downlink,
         dead_letters: DeadLetterBox,
@@ -73,6 +77,7 @@ class Ingest:
         """Prepare.
 
         Args:
+            unpromised: by which messages of QoS 0 come in; nothing else may depend on it.
             stages: what messages pass between being read and being kept.
             told_kinds: kinds of events that a device may tell of in its log.
         """
@@ -80,6 +85,7 @@ class Ingest:
         self._threads = threads
         self._clock = clock
         self._platform = platform
+        self._heard = unpromised
         self._publisher = BatchPublisher(platform)
         self._refusals = refusals
         self._downlink = downlink
@@ -102,7 +108,7 @@ class Ingest:
         """Hear QoS 0 messages from now on."""
         await self._publisher.start()
         for subject in _UPWARD_SUBJECTS:
-            await follow_lean(self._platform.client, subject, self._on_unpromised, queue=NAME)
+            await follow_lean(self._heard.client, subject, self._on_unpromised, queue=NAME)
 
     async def run(self) -> None:
         """Take in QoS 0 messages until cancelled."""
@@ -129,12 +135,27 @@ class Ingest:
         for one in refused:
             topic, size = one.message.topic, len(one.message.unverified_payload)
             if one.limit:
-                self._refusals.note_limit(topic.device, one.limit)
+                self._refusals.note_limit(topic.device, one.limit, size=size)
                 continue
             self._refusals.note_message(topic.device, topic.mqtt, one.reason, size=size)
-        await self._publisher.publish(map(_outgoing, taken.readings))
+        await self._publisher.publish(self._render(taken.readings))
         for shadow in taken.shadows:
             await self._after_report(shadow)
+
+    def _render(self, readings: Iterable[TakenReading]) -> list[Outgoing]:
+        """Return what is kept; a reading that grows too large when it is written out is refused."""
+        found: list[Outgoing] = []
+        for taken in readings:
+            outgoing = _outgoing(taken)
+            if len(outgoing.payload) <= MAX_RECORD_BYTES:
+                found.append(outgoing)
+                continue
+            topic, size = taken.message.topic, len(taken.message.unverified_payload)
+            reason = (
+                f"as it is kept, expected at most {MAX_RECORD_BYTES} bytes, found {len(outgoing.payload)}"
+            )
+            self._refusals.note_message(topic.device, topic.mqtt, reason, size=size)
+        return found
 
     async def _after_report(self, shadow: Shadow) -> None:
         """Send what is desired and what commands wait: a device that reports is there to hear it."""
@@ -164,6 +185,7 @@ class Ingest:
             self._unpromised.put_nowait(found)
         except asyncio.QueueFull:
             self.dropped += 1
+            self._refusals.note_refused(found.topic.device, size=len(payload))
 
     def _parse_promised(self, message: Delivery) -> DeviceMessage | None:
         subject = message.subject.removeprefix(MQTT_SUBJECT_PREFIX)
@@ -174,7 +196,7 @@ class Ingest:
             topic = self._parse_subject(subject)
         except InvalidInputError as error:
             device = subject.split(".")[1]
-            self._refusals.note_message(device, subject, error.message, size=len(payload))
+            self._refusals.note_message(device, mqtt_topic(subject), error.message, size=len(payload))
             return None
         return DeviceMessage(topic, payload, at, sequence)
 

@@ -14,12 +14,14 @@ from fleetward.base.ids import parse_device_id
 from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import service
+from fleetward.features.messaging.intake.flood import WINDOW_S, FloodWatch, Patience
+from fleetward.features.messaging.intake.limit import TOLD
 from fleetward.features.messaging.model import Refusal, RefusalCode
 from fleetward.outside.nats.connection import retry
 from fleetward.outside.nats.mirror import AdmissionMirror
-from fleetward.outside.nats.server_log import TlsRefused, TopicRefused, parse_log_line
+from fleetward.outside.nats.server_log import PublishCut, TlsRefused, TopicRefused, parse_log_line
 from fleetward.outside.nats.sessions import LiveSession
-from fleetward.wire.mqtt_topics import ROOT
+from fleetward.wire.mqtt_topics import ROOT, mqtt_topic
 from fleetward.wire.nats_jwt import AuthorizationRequest
 
 log = get_logger("refusals")
@@ -39,8 +41,12 @@ _WHY = {
     "certificate_invalid": "its certificate is not valid",
     "handshake_failed": "the handshake failed",
 }
-# Signs of an attack rather than of a mishap.
-_CRITICAL = frozenset({RefusalCode.CLIENT_ID_MISMATCH, RefusalCode.CERTIFICATE_REVOKED})
+
+
+@dataclass(frozen=True)
+class _Flood:
+    device: str
+    what: str
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,16 @@ class _Row:
 
 
 class RefusalRecorder:
-    """Takes refusals from the event loop and writes them in batches."""
+    """Takes refusals from the event loop and writes them in batches; who is refused too much is held back."""
 
     def __init__(self, db: Database, threads: Executor, admission: AdmissionMirror) -> None:
         self._db = db
         self._threads = threads
         self._admission = admission
         self._repeats = Repeats()
-        self._queue: asyncio.Queue[_Row] = asyncio.Queue(_MAX_QUEUED)
+        self._patience = Patience()
+        self._floods = FloodWatch(self._patience)
+        self._queue: asyncio.Queue[_Row | _Flood] = asyncio.Queue(_MAX_QUEUED)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -71,23 +79,30 @@ class RefusalRecorder:
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
 
-            async def write(rows: list[_Row]) -> None:
+            async def write(rows: list[_Row | _Flood]) -> None:
                 await loop.run_in_executor(self._threads, self._write, rows)
 
             await retry(partial(write, batch), what="refusals")
 
     def note_session(self, request: AuthorizationRequest, refusal: Refusal) -> None:
         """Record that the callout refused a connection."""
+        severity = Severity.CRITICAL if self._is_attack(request, refusal) else Severity.WARNING
         self._add(
             "session.refused",
-            (refusal.device or request.address, refusal.code.value),
+            (refusal.device or request.address, refusal.code.value, severity.value),
             refusal.finding,
             device=refusal.device,
-            severity=Severity.CRITICAL if refusal.code in _CRITICAL else Severity.WARNING,
+            severity=severity,
             reason=refusal.code.value,
             address=request.address,
             client_id=request.mqtt_client[:_MAX_DETAIL_CHARS],
         )
+
+    def _is_attack(self, request: AuthorizationRequest, refusal: Refusal) -> bool:
+        """Whether it looks like an attack rather than a mishap: a revoked certificate, another's name."""
+        if refusal.code is RefusalCode.CLIENT_ID_MISMATCH:
+            return self._known_device(request.mqtt_client) is not None
+        return refusal.code is RefusalCode.CERTIFICATE_REVOKED
 
     def note_takeover(self, old: LiveSession, count: int) -> None:
         """Record that another client used the certificate of a device that was connected."""
@@ -110,6 +125,8 @@ class RefusalRecorder:
                 self._note_tls(found)
             elif isinstance(found, TopicRefused):
                 self._note_topic(found)
+            elif isinstance(found, PublishCut):
+                self._note_cut(found)
 
     def note_message(self, device: str, topic: str, reason: str, *, size: int) -> None:
         """Record that a device sent something that cannot be accepted."""
@@ -122,9 +139,29 @@ class RefusalRecorder:
             topic=topic[:_MAX_DETAIL_CHARS],
             bytes=size,
         )
+        self.note_refused(device, size=size)
 
-    def note_limit(self, device: str, limit: str) -> None:
+    def note_refused(self, device: str, *, messages: int = 1, size: int = 0) -> None:
+        """Count what a device was refused, told or not; it is held back when that is too much."""
+        if self._floods.note(device, time.monotonic(), messages=messages, size=size):
+            most = f"{self._patience.messages} messages or {self._patience.bytes // 1024**2} MiB"
+            self._hold(device, f"over {most} of it had to be refused within {WINDOW_S:.0f} s")
+
+    def note_half_received(self, device: str, count: int) -> None:
+        """Record that a device holds too many messages of QoS 2 that it does not release."""
+        self._hold(device, f"it began {count} messages of QoS 2 without releasing one")
+
+    def _hold(self, device: str, what: str) -> None:
+        """Have a device held back for a while: to go on hearing it would cost the others."""
+        try:
+            self._queue.put_nowait(_Flood(device, what))
+        except asyncio.QueueFull:
+            log.warning("refusal_waits", kind="device.flooding")  # if it goes on, the next window tells
+
+    def note_limit(self, device: str, limit: str, *, size: int) -> None:
         """Record that a device sends more than it may."""
+        if limit != TOLD:  # such a line is kept
+            self.note_refused(device, size=size)
         self._add(
             "telemetry.limited",
             (device, limit),
@@ -165,11 +202,12 @@ class RefusalRecorder:
         )
 
     def _note_topic(self, refused: TopicRefused) -> None:
-        topic = refused.subject.replace("//", "\0").replace(".", "/").replace("\0", ".")[:_MAX_DETAIL_CHARS]
+        topic = mqtt_topic(refused.subject)[:_MAX_DETAIL_CHARS]
         levels = topic.split("/")
         victim = _find_id(levels[1]) if len(levels) > 1 and levels[0] == ROOT else None
         if victim == refused.device:
             victim = None
+        self.note_refused(refused.device)
         act = "publish to" if refused.is_publish else "subscribe to"
         whose = f", a topic of device {victim}" if victim else ""
         self._add(
@@ -180,6 +218,17 @@ class RefusalRecorder:
             severity=Severity.CRITICAL if victim else Severity.WARNING,
             topic=topic,
             victim=victim,
+            address=refused.address,
+        )
+
+    def _note_cut(self, refused: PublishCut) -> None:
+        self.note_refused(refused.device)
+        self._add(
+            "publish.refused",
+            (refused.device, refused.what),
+            f"Device {refused.device} published {refused.what}: nats-server ended its connection.",
+            device=refused.device,
+            severity=Severity.WARNING,
             address=refused.address,
         )
 
@@ -206,9 +255,12 @@ class RefusalRecorder:
             log.warning("refusal_waits", kind=kind)
             self._repeats.give_back((kind, *key), repeats)
 
-    def _write(self, rows: list[_Row]) -> None:
+    def _write(self, rows: list[_Row | _Flood]) -> None:
         with self._db.write("system:messaging") as tx:
             for row in rows:
+                if isinstance(row, _Flood):
+                    service.hold_flooding(tx, row.device, row.what)
+                    continue
                 service.record_refusal(
                     tx,
                     row.kind,

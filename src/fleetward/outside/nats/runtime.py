@@ -16,7 +16,7 @@ from fleetward.base.logging import get_logger
 from fleetward.outside.nats.archive import Archive
 from fleetward.outside.nats.callout import CalloutResponder
 from fleetward.outside.nats.config import BrokerSettings
-from fleetward.outside.nats.connection import NatsAddress, connect, retry
+from fleetward.outside.nats.connection import NatsAddress, NatsConnection, connect, retry
 from fleetward.outside.nats.credentials import NatsKeys
 from fleetward.outside.nats.dead_letter_book import DeadLetterBook
 from fleetward.outside.nats.mirror import AdmissionMirror
@@ -26,7 +26,7 @@ from fleetward.outside.nats.refusals import RefusalRecorder
 from fleetward.outside.nats.server import NatsServerChild
 from fleetward.outside.nats.server_log import may_tell_refusal
 from fleetward.outside.nats.streams import ADMISSION_BUCKET, Retention, ensure_streams
-from fleetward.outside.nats.worker import Parts, Shared, Worker
+from fleetward.outside.nats.worker import Lines, Parts, Shared, Worker
 from fleetward.wire.nats_jwt import AccountSigner
 
 log = get_logger("messaging")
@@ -110,9 +110,7 @@ async def start_messaging(
         shared = await _connect(stack, settings, keys, db, clock, threads)
         worker = None
         if "worker" in settings.roles:
-            system = await connect(settings.address, seed=keys.system, name="system")
-            stack.push_async_callback(system.close)
-            worker = Worker(shared, system, settings.parts)
+            worker = Worker(shared, await _connect_worker(stack, settings, keys), settings.parts)
         await _prepare_streams(settings, shared, worker)
         await shared.admission.start()
         await shared.presence.start()
@@ -176,6 +174,14 @@ async def _connect(
         presence=PresenceMirror(platform, js),
         refusals=RefusalRecorder(db, threads, admission),
     )
+
+
+async def _connect_worker(stack: AsyncExitStack, settings: MessagingSettings, keys: NatsKeys) -> Lines:
+    found: dict[str, NatsConnection] = {}
+    for name, seed in (("system", keys.system), ("promised", keys.platform), ("unpromised", keys.platform)):
+        found[name] = await connect(settings.address, seed=seed, name=name)
+        stack.push_async_callback(found[name].close)
+    return Lines(**found)
 
 
 async def _prepare_streams(settings: MessagingSettings, shared: Shared, worker: Worker | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetward.base.logging import get_logger
+from fleetward.outside.nats.config import MAX_PAYLOAD_BYTES
 
 log = get_logger("nats")
 
@@ -22,6 +23,15 @@ _DEBUG = b" [DBG] "
 _MAX_PREFIX_BYTES = 64
 _HANDSHAKE = "TLS handshake error: "
 _CLAIMED = re.compile(r"\(CN=(?P<name>[^,;)]*)[^;)]* SHA-256: [0-9a-f]{64}")
+# What ends a device's connection for a single message, to what we say it was.
+_CUTS = (
+    (
+        "character not supported for MQTT topics",
+        "a topic with a space or another character that no topic has",
+    ),
+    ("wildcards not allowed in publish's topic", "a topic with a wildcard"),
+    ("maximum payload exceeded", f"a message of more than {MAX_PAYLOAD_BYTES} bytes"),
+)
 # What Go's TLS says, to our name for it; the first that is contained wins.
 _REASONS = (
     ("certificate has expired or is not yet valid", "certificate_expired"),
@@ -59,12 +69,21 @@ class TopicRefused:
     subject: str
 
 
+@dataclass(frozen=True)
+class PublishCut:
+    """A device published what ends its connection; `what` it was, for a sentence."""
+
+    device: str
+    address: str
+    what: str
+
+
 def may_tell_refusal(line: str) -> bool:
     """Whether `parse_log_line` is worth calling: quick, for every line there is."""
-    return _HANDSHAKE in line or "Violation" in line
+    return _HANDSHAKE in line or "Violation" in line or any(sign in line for sign, _ in _CUTS)
 
 
-def parse_log_line(line: str) -> TlsRefused | TopicRefused | None:
+def parse_log_line(line: str) -> TlsRefused | TopicRefused | PublishCut | None:
     """Return the refusal a log line tells of, None for any other line; never raises."""
     match = _LINE.match(line[:MAX_LINE_CHARS])
     client = _CLIENT.match(match["text"]) if match else None
@@ -75,6 +94,9 @@ def parse_log_line(line: str) -> TlsRefused | TopicRefused | None:
     if violation and client["device"]:
         is_publish = violation["act"] == "Publish"
         return TopicRefused(client["device"], client["address"], is_publish, violation["subject"])
+    what = next((what for sign, what in _CUTS if text.startswith(sign)), "")
+    if what and client["device"]:
+        return PublishCut(client["device"], client["address"], what)
     if text.startswith(_HANDSHAKE) and not any(harmless in text for harmless in _HARMLESS):
         claimed = _CLAIMED.search(text)
         return TlsRefused(

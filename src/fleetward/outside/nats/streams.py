@@ -34,9 +34,13 @@ DEAD_LETTERS = "DEADLETTERS"
 ADMISSION_BUCKET = "admission"
 PRESENCE_BUCKET = "presence"
 MQTT_MESSAGES = "$MQTT_msgs"
+MQTT_HALF_RECEIVED = "$MQTT_qos2in"
+MQTT_SESSIONS = "$MQTT_sess"
 MQTT_SUBJECT_PREFIX = "$MQTT.msgs."
 
 _DAY_S = 24 * 3600
+# A message of QoS 2 that its device never releases: it is not delivered then.
+HALF_RECEIVED_FOR_S = float(_DAY_S)
 _FETCH = 500
 _READ_TIMEOUT_S = 5.0
 _SHORT_REPLY = 9
@@ -112,7 +116,7 @@ def mqtt_streams() -> tuple[tuple[StreamConfig, Bound], ...]:
         max_msgs_per_subject=1,
     )
     half_received = StreamConfig(
-        name="$MQTT_qos2in",
+        name=MQTT_HALF_RECEIVED,
         subjects=["$MQTT.qos2.in.>"],
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
@@ -123,7 +127,7 @@ def mqtt_streams() -> tuple[tuple[StreamConfig, Bound], ...]:
         # When it is full the server gives no PUBACK, and devices keep their messages and try again.
         (messages, lambda config, size: config.evolve(max_bytes=size, discard=DiscardPolicy.NEW)),
         (retained, lambda config, size: config.evolve(max_bytes=size // 8)),
-        (half_received, lambda config, size: config.evolve(max_bytes=size // 8)),
+        (half_received, lambda config, size: config.evolve(max_bytes=size // 8, max_age=HALF_RECEIVED_FOR_S)),
     )
 
 

@@ -20,6 +20,7 @@ from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.consumer import DurableConsumer
 from fleetward.outside.nats.dead_letters import DeadLetterBox
 from fleetward.outside.nats.downlink import Downlink
+from fleetward.outside.nats.half_received import HalfReceived
 from fleetward.outside.nats.hearing import Hearing
 from fleetward.outside.nats.mirror import AdmissionMirror
 from fleetward.outside.nats.presence import PresenceMirror, PresenceRecorder
@@ -52,6 +53,23 @@ class Shared:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Connections that the worker has for itself.
+
+    What devices send comes by two of its own: nats-server ends a connection on which too much waits, and then
+    neither revocations nor the callout may be on it.
+
+    Attributes:
+        system: of the system account.
+        promised, unpromised: by which messages of QoS 1 and 2, and those of QoS 0, come in.
+    """
+
+    system: NatsConnection
+    promised: NatsConnection
+    unpromised: NatsConnection
+
+
+@dataclass(frozen=True)
 class Parts:
     """What features bring into the worker by their doors.
 
@@ -69,8 +87,9 @@ class Parts:
 class Worker:
     """Admission, sessions, presence, ingest and commands; several processes may each run one."""
 
-    def __init__(self, shared: Shared, system: NatsConnection, parts: Parts) -> None:
+    def __init__(self, shared: Shared, lines: Lines, parts: Parts) -> None:
         self._shared = shared
+        system = lines.system
         self.sessions = LiveSessions(
             shared.platform, system, shared.admission, shared.clock, on_kick=_log_kick
         )
@@ -95,6 +114,7 @@ class Worker:
             threads=shared.threads,
             clock=shared.clock,
             platform=shared.platform,
+            unpromised=lines.unpromised,
             refusals=shared.refusals,
             downlink=self._downlink,
             dead_letters=dead_letters,
@@ -109,16 +129,19 @@ class Worker:
             admission=shared.admission,
             downlink=self._downlink,
         )
-        self._consumers = self._make_consumers(dead_letters)
+        self._consumers = self._make_consumers(lines.promised, dead_letters)
+        self._half_received = HalfReceived(
+            shared.js, shared.admission, self.sessions, shared.refusals.note_half_received
+        )
         self._hearings = [
             Hearing(shared.js, shared.db, shared.threads, dead_letters, one) for one in parts.hears
         ]
 
-    def _make_consumers(self, dead_letters: DeadLetterBox) -> list[DurableConsumer]:
+    def _make_consumers(self, promised: NatsConnection, dead_letters: DeadLetterBox) -> list[DurableConsumer]:
         shared = self._shared
         return [
             DurableConsumer(
-                shared.platform,
+                promised,
                 shared.js,
                 stream=MQTT_MESSAGES,
                 name=ingest.NAME,
@@ -177,6 +200,7 @@ class Worker:
             **{hearing.name: hearing.run for hearing in self._hearings},
             "ingest-qos0": self._ingest.run,
             "presence": self._presence.run,
+            "half-received": self._half_received.run,
             "downlink": self._downlink.run,
             "rebuild": self._check_hourly,
         }

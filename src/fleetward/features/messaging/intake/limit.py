@@ -33,14 +33,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Budgets:
-    """What each device has. The first two let it send a spool of days as fast as it can.
+    """What each device has. The first two let an agent send all that its spool holds as fast as it can.
 
     Attributes:
         told: log lines that become events.
     """
 
     messages: Budget = Budget(100_000, 500)
-    bytes: Budget = Budget(256 * 1024**2, 1024**2)
+    bytes: Budget = Budget(64 * 1024**2, 1024**2)
     told: Budget = Budget(60, 0.5)
 
 

@@ -7,6 +7,7 @@ video, "why?" and `GET /devices/{id}/session` walk this one tuple. A session end
 Rooms above add no gate. They set a named hold on a device and lift it; the last gate asks for holds.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,8 @@ class RefusalCode(StrEnum):
     HELD = "held"
 
 
+# What nats-server calls a client that gives no client id (nuid: 22 digits of base 62).
+_MADE_UP = re.compile("[0-9A-Za-z]{22}")
 # What an upper room can still mend in a moment: an enrollment or appraisal whose event is on its way.
 MAY_CHANGE_SOON = frozenset(
     {
@@ -175,9 +178,10 @@ def decide(
     """
     device = certificate.device
     if client_id != device:
+        made_up = ", or under none: nats-server makes up such a name" if _MADE_UP.fullmatch(client_id) else ""
         return Refusal(
             RefusalCode.CLIENT_ID_MISMATCH,
-            f"Device {device} asked for a session under the client id {client_id[:64]!r}, not its own.",
+            f"Device {device} asked for a session as {client_id[:64]!r}, a client id not its own{made_up}.",
             device,
             "Set the MQTT client id to the device's own id. If the device does, somebody else uses its "
             "certificate: revoke it.",

@@ -23,6 +23,12 @@ from fleetward.features.messaging.service.commands import (
     record_results,
     time_out_commands,
 )
+from fleetward.features.messaging.service.floods import (
+    FLOODING,
+    hold_flooding,
+    lift_floods,
+    list_paused_out,
+)
 from fleetward.features.messaging.service.holds import lift_hold, list_held, list_holds, set_hold
 from fleetward.features.messaging.service.sessions import (
     SessionChange,
@@ -39,6 +45,7 @@ from fleetward.features.messaging.service.shadows import (
 )
 
 __all__ = [
+    "FLOODING",
     "TOLD_FOR",
     "SessionChange",
     "SessionRefusedError",
@@ -52,12 +59,15 @@ __all__ = [
     "get_command",
     "get_shadow",
     "has_expired_commands",
+    "hold_flooding",
+    "lift_floods",
     "lift_hold",
     "list_admission_records",
     "list_commands",
     "list_full_queues",
     "list_held",
     "list_holds",
+    "list_paused_out",
     "list_used_of_several",
     "list_waiting_shadows",
     "mark_sent",
