@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiocoap import CON, EMPTY, Message
+from aiocoap import CON, EMPTY, POST, Message
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
@@ -211,6 +211,8 @@ class Line:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect((host, int(port)))
         self.socket.settimeout(20)
+        self.sent: list[bytes] = []
+        self._mid = 100
 
     def begin(self) -> SSL.Connection:
         context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
@@ -231,7 +233,15 @@ class Line:
 
     def ping(self, session: SSL.Connection) -> Message:
         """Return what answers a CoAP ping."""
-        session.send(Message(code=EMPTY, _mtype=CON, _mid=7).encode())
+        return self._exchange(session, Message(code=EMPTY, _mtype=CON, _mid=7))
+
+    def ask(self, session: SSL.Connection, message: Message) -> Message:
+        self._mid += 1
+        message.mtype, message.mid = CON, self._mid
+        return self._exchange(session, message)
+
+    def _exchange(self, session: SSL.Connection, message: Message) -> Message:
+        session.send(message.encode())
         self._send(session)
         while True:
             session.bio_write(self.socket.recv(65_536))
@@ -248,7 +258,38 @@ class Line:
         while flight:
             size = 13 + int.from_bytes(flight[11:13], "big")
             self.socket.send(flight[:size])
+            self.sent.append(flight[:size])
             flight = flight[size:]
+
+
+def test_a_recorded_hello_ends_no_session(platform: Platform, device: Victim) -> None:
+    line = Line(platform, device)
+    with line.socket:
+        line.begin()
+        recorded = [one for one in line.sent if one[:1] == b"\x16" and one[13:14] == b"\x01"]
+        session = line.begin()
+        for hello in [*recorded, *line.sent]:
+            line.socket.send(hello)
+            assert line.ping(session).mid == 7
+
+
+def test_a_payload_over_the_limit_and_a_block_out_of_order_have_codes_of_their_own(
+    platform: Platform, device: Victim
+) -> None:
+    line = Line(platform, device)
+    with line.socket:
+        session = line.begin()
+        answers = [
+            line.ask(
+                session, Message(code=POST, uri_path=("d", "x", "t", "y"), block1=block, payload=bytes(1024))
+            )
+            for block in [(0, True, 6), (2, True, 6), (1, True, 6), *((n, True, 6) for n in range(2, 17))]
+        ]
+    codes = [str(one.code) for one in answers]
+    assert codes[0] == codes[2] == codes[16] == "2.31 Continue"
+    assert codes[1] == "4.08 Request Entity Incomplete"
+    assert codes[17] == "4.13 Request Entity Too Large"
+    assert answers[17].opt.size1 == 16 * 1024
 
 
 def test_a_device_back_from_a_power_cut_gets_in_from_the_same_port(
@@ -269,8 +310,12 @@ def test_ciphers_of_constrained_devices_are_taken(platform: Platform, device: Vi
     assert f"Cipher is {cipher}" in offer(platform, device, cipher)
 
 
-@pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"])
-def test_ciphers_without_aead_are_refused_over_dtls(platform: Platform, device: Victim, cipher: str) -> None:
+@pytest.mark.parametrize(
+    "cipher", ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"]
+)
+def test_ciphers_without_aead_or_with_a_short_tag_are_refused_over_dtls(
+    platform: Platform, device: Victim, cipher: str
+) -> None:
     assert "Cipher is (NONE)" in offer(platform, device, cipher)
 
 

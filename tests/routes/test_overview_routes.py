@@ -73,7 +73,7 @@ def app(fleet: Fleet, tmp_path: Path) -> FastAPI:
     presences: Any = Presences()
     app.state.edge = Edge(fleet.db, Permissions())
     app.state.messaging = MessagingContext(presences, presences, presences, presences)
-    surveyor = FolderSurveyor(DataFolder(tmp_path), ServerConfig("fleet.test"))
+    surveyor = FolderSurveyor(DataFolder(tmp_path), ServerConfig("fleet.test"), lambda: None)
     app.state.overview = OverviewContext(surveyor, cards_of(DOORS), checks_of(DOORS))
     app.state.house = House(fleet.db, fleet.clock).furnished(fleet.authority, app.state.overview)
     app.state.access = SimpleNamespace(decider=Held())

@@ -116,6 +116,17 @@ def running_platform(folder: Path) -> Iterator[Platform]:
         platform.stop()
 
 
+@contextmanager
+def restarted_from(data: Path, log: Path) -> Iterator[Platform]:
+    """Yield the platform of a folder that is there already, on ports of its own; it is stopped afterwards."""
+    platform = Platform(data, base := free_ports(5), _spawn(data, base, log), log)
+    try:
+        _await_ready(platform)
+        yield platform
+    finally:
+        platform.stop()
+
+
 def _start_where_free(data: Path, log: Path) -> Platform:
     """Start a platform; somebody else may take one of its ports between our look and its own."""
     for _ in range(_PORT_TRIES):

@@ -8,9 +8,10 @@ Rules:
 """
 
 import os
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -197,6 +198,26 @@ class Database:
         with _telling_errors(), self.engine.connect() as conn:
             yield conn.execution_options(isolation_level="AUTOCOMMIT")
 
+    def copy_to(self, file: Path) -> None:
+        """Write all there is, as it is at one moment, into a new SQLite file; whoever writes does not wait.
+
+        Of SQLite only: others bring programs of their own for it.
+
+        Raises:
+            CorruptDataError: the database is damaged, and so is the copy.
+            UnavailableError: it cannot be read, or the copy not be written.
+        """
+        _keep_private(str(file))
+        try:
+            with self.outside_transactions() as conn, closing(sqlite3.connect(file)) as copy:
+                source: Any = conn.connection.driver_connection
+                source.backup(copy)
+                found = copy.execute("PRAGMA integrity_check").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise _damaged() if _is_damage(error) else _unavailable() from error
+        if found != "ok":
+            raise _damaged()
+
     def write_together(self, actor: str, work: Callable[[Tx], T]) -> T:
         """Return what `work` returned, run in a transaction as by `write`, which may share its commit.
 
@@ -280,12 +301,20 @@ def _telling_errors() -> Iterator[None]:
         # The connection is gone, or the server became read-only.
         raise _unavailable() from error
     except sa.exc.DatabaseError as error:
-        if "malformed" in str(error) or "not a database" in str(error):
-            raise CorruptDataError(
-                "database: expected an intact file, found it damaged",
-                hint="Stop Fleetward and restore the last backup; nothing was changed.",
-            ) from error
+        if _is_damage(error):
+            raise _damaged() from error
         raise
+
+
+def _is_damage(error: Exception) -> bool:
+    return "malformed" in str(error) or "not a database" in str(error)
+
+
+def _damaged() -> CorruptDataError:
+    return CorruptDataError(
+        "database: expected an intact file, found it damaged",
+        hint="Stop Fleetward and restore the last backup; nothing was changed.",
+    )
 
 
 def _unavailable() -> UnavailableError:

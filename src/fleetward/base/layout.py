@@ -7,6 +7,7 @@ from fleetward.base.errors import ConfigError, CorruptDataError, NewerDataError
 from fleetward.base.files import write_atomically
 
 FORMAT = 1
+_MAX_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class DataFolder:
     @property
     def lock(self) -> Path:
         return self.path / "running.lock"
+
+    @property
+    def restoring(self) -> Path:
+        """There while a backup is being restored; who finds it without a restore finds half a platform."""
+        return self.path / "RESTORING"
 
     @property
     def ca_file(self) -> Path:
@@ -74,7 +80,18 @@ class DataFolder:
         return self.path / "demo"
 
     def create(self) -> None:
-        """Make the folder and its rooms, owner-only; what exists stays."""
+        """Make the folder and its rooms, owner-only; what exists stays.
+
+        Raises:
+            CorruptDataError: a restore into it was cut off.
+        """
+        self._check_whole()
+        self.make_rooms()
+        if not self.version.exists():
+            write_atomically(self.version, f"{FORMAT}\n".encode())
+
+    def make_rooms(self) -> None:
+        """Make the folder and what lies in it, without the mark that a platform is there."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for room in (
             self.keys,
@@ -87,30 +104,45 @@ class DataFolder:
         ):
             room.mkdir(mode=0o700, exist_ok=True)
         self.ca_file.parent.mkdir(mode=0o755, exist_ok=True)
-        if not self.version.exists():
-            write_atomically(self.version, f"{FORMAT}\n".encode())
 
     def check(self) -> None:
         """Pass when this release can read the folder.
 
         Raises:
             ConfigError: it is no data folder.
-            CorruptDataError: its VERSION is not a number.
+            CorruptDataError: its VERSION is not a number, or a restore into it was cut off.
             NewerDataError: a later release wrote it.
         """
+        self._check_whole()
         if not self.version.is_file():
             raise ConfigError(
                 f"{self.path}: expected a Fleetward data folder, found no VERSION file in it",
                 hint=f"Create one: fleetward init --data {self.path}",
             )
-        text = self.version.read_text(errors="replace").strip()
-        if not text.isdigit():
+        check_format(self.version.read_bytes(), what=str(self.version), folder=str(self.path))
+
+    def _check_whole(self) -> None:
+        if self.restoring.exists():
             raise CorruptDataError(
-                f"{self.version}: expected a number, found {text[:20]!r}",
-                hint="Restore the folder from a backup.",
+                f"{self.path}: expected a whole platform, found a restore that was cut off",
+                hint=f"Run it again, to its end: fleetward restore FILE --data {self.path}",
             )
-        if int(text) > FORMAT:
-            raise NewerDataError(
-                f"{self.path}: expected data format {FORMAT} or older, found {text}",
-                hint="Run the release of Fleetward that wrote it, or a later one.",
-            )
+
+
+def check_format(version: bytes, *, what: str, folder: str) -> None:
+    """Pass when this release can read a folder with this content of VERSION.
+
+    Raises:
+        CorruptDataError: it is not a number.
+        NewerDataError: a later release wrote it.
+    """
+    text = version.decode(errors="replace").strip()
+    if not (text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS):
+        raise CorruptDataError(
+            f"{what}: expected a number, found {text[:20]!r}", hint="Restore the folder from a backup."
+        )
+    if int(text) > FORMAT:
+        raise NewerDataError(
+            f"{folder}: expected data format {FORMAT} or older, found {text[:20]}",
+            hint="Run the release of Fleetward that wrote it, or a later one.",
+        )

@@ -13,6 +13,5 @@ _TLS12 = (
 )
 IANA_CIPHERS = tuple(iana for iana, _ in _TLS12)
 OPENSSL_CIPHERS = ":".join(openssl for _, openssl in _TLS12)
-# CCM for constrained devices. RFC 9148 section 3 names CCM_8, whose tag of 64 bits OpenSSL takes only at
-# security level 0, where it takes weak keys and SHA-1 of everybody else too.
+# CCM for constrained devices. CCM_8 of RFC 9148 section 3 is refused: docs/decisions/0015-no-ccm-8.md.
 DTLS_CIPHERS = f"{OPENSSL_CIPHERS}:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES256-CCM"

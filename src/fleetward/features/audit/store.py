@@ -170,6 +170,12 @@ def list_entries(tx: Tx, wanted: Filter, *, after: int, limit: int) -> Iterator[
         yield read_entry(row)
 
 
+def find_last(tx: Tx, action: str) -> datetime | None:
+    """Return the time of the newest entry of an action, None when there is none."""
+    query = sa.select(entries.c.at).where(entries.c.action == action)
+    return tx.conn.execute(query.order_by(entries.c.sequence.desc()).limit(1)).scalar()
+
+
 def read_all(tx: Tx, *, rest: Callable[[], None] = lambda: None) -> Iterator[tuple[Entry, bytes]]:
     """Yield every entry in order, with its leaf hash, a page at a time. Raises AuditTamperedError.
 

@@ -4,11 +4,23 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from aiocoap import ACK, BAD_REQUEST, CON, CONTINUE, EMPTY, INTERNAL_SERVER_ERROR, NON, RST, Message
+from aiocoap import (
+    ACK,
+    BAD_REQUEST,
+    CON,
+    CONTINUE,
+    EMPTY,
+    INTERNAL_SERVER_ERROR,
+    NON,
+    REQUEST_ENTITY_INCOMPLETE,
+    REQUEST_ENTITY_TOO_LARGE,
+    RST,
+    Message,
+)
 from aiocoap.error import Error as CoapError
 
 from fleetward.base.coap import CoapAnswer, CoapRequest, Code
-from fleetward.base.errors import FleetwardError, InvalidInputError
+from fleetward.base.errors import FleetwardError, InvalidInputError, TooLargeError
 from fleetward.base.logging import get_logger
 
 log = get_logger("coap")
@@ -21,6 +33,10 @@ _EXCHANGE_LIFETIME_S = 247.0  # RFC 7252 section 4.8.2
 
 
 Handler = Callable[[CoapRequest], Awaitable[CoapAnswer]]
+
+
+class _IncompleteError(InvalidInputError):
+    """A block without the ones before it (RFC 7959 section 2.9.2)."""
 
 
 class CoapSession:
@@ -68,7 +84,7 @@ class CoapSession:
             )
             answer = await self._handler(request)
         except InvalidInputError as error:
-            return Message(code=BAD_REQUEST, payload=error.message[:200].encode())
+            return _refuse_blocks(error)
         except Exception:
             log.exception("coap_request_failed", path="/".join(path)[:80])
             return Message(code=INTERNAL_SERVER_ERROR)
@@ -88,9 +104,10 @@ class CoapSession:
         if block.block_number == 0:
             self._upload = b""
         if block.block_number * block.size != len(self._upload):
-            raise InvalidInputError("request: expected its blocks in order, found another")
+            raise _IncompleteError("request: expected its blocks in order, found another")
         if len(self._upload) + len(message.payload) > MAX_PAYLOAD_BYTES:
-            raise InvalidInputError(f"request: expected at most {MAX_PAYLOAD_BYTES} bytes, found more")
+            self._upload = b""
+            raise TooLargeError(f"request: expected at most {MAX_PAYLOAD_BYTES} bytes, found more")
         self._upload += message.payload
         if block.more:
             return None
@@ -101,6 +118,16 @@ class CoapSession:
 def refuse(error: FleetwardError, code: Code) -> CoapAnswer:
     """Return an error of ours as CoAP says it: its code and a diagnostic (RFC 7252 section 5.5.2)."""
     return CoapAnswer(code, error.message[:200].encode())
+
+
+def _refuse_blocks(error: InvalidInputError) -> Message:
+    said = error.message[:200].encode()
+    if isinstance(error, TooLargeError):
+        found = Message(code=REQUEST_ENTITY_TOO_LARGE, payload=said)
+        found.opt.size1 = MAX_PAYLOAD_BYTES
+        return found
+    incomplete = isinstance(error, _IncompleteError)
+    return Message(code=REQUEST_ENTITY_INCOMPLETE if incomplete else BAD_REQUEST, payload=said)
 
 
 def _cut(answer: CoapAnswer, number: int, exponent: int) -> Message:

@@ -5,8 +5,6 @@ returned a cookie (RFC 6347 section 4.2.1), so that a flood of forged hellos lea
 """
 
 import asyncio
-import hmac
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from fleetward.base.errors import PortInUseError
 from fleetward.base.logging import get_logger
 from fleetward.base.tls_policy import DTLS_CIPHERS
 from fleetward.outside.dtls.coap import CoapSession, Handler
+from fleetward.outside.dtls.cookies import Cookies
 
 log = get_logger("dtls")
 
@@ -43,6 +42,7 @@ OnRefused = Callable[[str, str], None]
 @dataclass
 class _Session:
     connection: SSL.Connection
+    random: bytes
     seen_s: float
     coap: CoapSession | None = None
     pending: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -62,8 +62,8 @@ class DtlsServer(asyncio.DatagramProtocol):
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sessions: dict[Address, _Session] = {}
         self._fresh: SSL.Connection | None = None
-        self._asking: Address = ()
-        self._secret = os.urandom(32)
+        self._asking: tuple[Address, bytes | None] = ((), None)
+        self._cookies = Cookies(time.monotonic())
         self._context = self._prepare()
         self._transport: asyncio.DatagramTransport | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -117,7 +117,8 @@ class DtlsServer(asyncio.DatagramProtocol):
 
     def _greet(self, data: bytes, addr: Address) -> _Session | None:
         """Return a session once the client has returned our cookie; until then nothing is kept of it."""
-        self._asking = addr
+        before = self._sessions.get(addr)
+        self._asking = (addr, None if before is None else before.random)
         connection = self._fresh or self._new_connection()
         self._fresh = connection
         connection.bio_write(data)
@@ -130,12 +131,12 @@ class DtlsServer(asyncio.DatagramProtocol):
             self._fresh = None  # junk; this object may have been left in any state
             return None
         self._fresh = None
-        before = self._sessions.pop(addr, None)
         if before is not None:
+            del self._sessions[addr]
             _drop_pending(before)  # the client lost its session and cannot read a farewell in it
         if len(self._sessions) >= MAX_SESSIONS:
             self._end(min(self._sessions, key=lambda one: self._sessions[one].seen_s))
-        session = self._sessions[addr] = _Session(connection, time.monotonic())
+        session = self._sessions[addr] = _Session(connection, data[_HELLO_RANDOM], time.monotonic())
         return session
 
     def _advance(self, session: _Session, addr: Address) -> None:
@@ -197,12 +198,13 @@ class DtlsServer(asyncio.DatagramProtocol):
         self._flush(session.connection, addr)
 
     def _prepare(self) -> SSL.Context:
-        def cookie(_connection: SSL.Connection) -> bytes:
-            return hmac.new(self._secret, repr(self._asking).encode(), "sha256").digest()
-
         context = self._make_context()
-        context.set_cookie_generate_callback(cookie)
-        context.set_cookie_verify_callback(lambda conn, given: hmac.compare_digest(given, cookie(conn)))
+        context.set_cookie_generate_callback(
+            lambda _connection: self._cookies.make(*self._asking, time.monotonic())
+        )
+        context.set_cookie_verify_callback(
+            lambda _connection, given: self._cookies.knows(given, *self._asking, time.monotonic())
+        )
         return context
 
     def _new_connection(self) -> SSL.Connection:
@@ -293,7 +295,7 @@ def _begins_anew(session: _Session, data: bytes) -> bool:
     that began this session, late or replayed, is none.
     """
     is_hello = data[:1] == b"\x16" and data[3:5] == b"\0\0" and data[_HELLO_TYPE] == b"\x01"
-    return session.coap is not None and is_hello and data[_HELLO_RANDOM] != session.connection.client_random()
+    return is_hello and data[_HELLO_RANDOM] != session.random
 
 
 def _drop_pending(session: _Session) -> None:

@@ -18,6 +18,14 @@ _COMMANDS = {
     "init": ("fleetward.programs.server.commands:init", "Create a platform: keys, certificates, database."),
     "up": ("fleetward.programs.server.commands:up", "Run a platform, with the demo camera unless --no-demo."),
     "serve": ("fleetward.programs.server.commands:serve", "Run a platform's processes by role."),
+    "backup": (
+        "fleetward.programs.server.backup_commands:backup",
+        "Save a platform, running or not, into one sealed file.",
+    ),
+    "restore": (
+        "fleetward.programs.server.backup_commands:restore",
+        "Make the platform of a backup in an empty place.",
+    ),
     "today": ("fleetward.programs.cli.overview:today", "What waits for a decision."),
     "login": ("fleetward.programs.cli.session:login", "Sign this command line in, through a browser."),
     "logout": ("fleetward.programs.cli.session:logout", "Revoke this command line's token."),

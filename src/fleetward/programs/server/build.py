@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from fleetward.features.access.service.identifying import Identifier
 from fleetward.features.access.service.local_token import read_admin_token
 from fleetward.features.attestation.context import AttestationContext
 from fleetward.features.audit.http import AuditContext
-from fleetward.features.audit.service import Keeper
+from fleetward.features.audit.service import Keeper, find_last
 from fleetward.features.audit.settings import Audit
 from fleetward.features.enrollment.context import EnrollmentContext, TimeSigner
 from fleetward.features.events.service import Kept
@@ -178,7 +180,9 @@ def build_console_app(
         on_authorities: told the CAs of all IDevIDs when a factory was added.
     """
     overview = OverviewContext(
-        FolderSurveyor(rooms.folder, rooms.config), cards_of(rooms.doors), checks_of(rooms.doors)
+        FolderSurveyor(rooms.folder, rooms.config, partial(_find_backup, rooms.db)),
+        cards_of(rooms.doors),
+        checks_of(rooms.doors),
     )
     house = rooms.house.furnished(
         messaging, media, _enrollment(rooms, on_authorities), overview, Tail(rooms.db)
@@ -212,6 +216,11 @@ def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
     """Return what the relay needs; views may be opened by our own pages, under any of our names."""
     longest = parse_duration(rooms.config.get(Media).max_view, what="media.max_view")
     return MediaContext(rooms.db, bus, rooms.access.console, rooms.access.origins, longest)
+
+
+def _find_backup(db: Database) -> datetime | None:
+    with db.read() as tx:
+        return find_last(tx, "backup.taken")
 
 
 def _new_app(title: str, rooms: Rooms, house: House, edge: Edge, *, openapi_url: str | None) -> FastAPI:

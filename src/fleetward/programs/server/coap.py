@@ -6,6 +6,7 @@ from fleetward.base.coap import CoapAnswer, CoapRequest, Code
 from fleetward.base.errors import (
     FleetwardError,
     InvalidInputError,
+    TooLargeError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -34,6 +35,7 @@ class CoapApp:
 
 def _code_of(error: FleetwardError) -> Code:
     for kind, code in (
+        (TooLargeError, Code.TOO_LARGE),
         (InvalidInputError, Code.BAD_REQUEST),
         (UnauthenticatedError, Code.UNAUTHORIZED),
         (UnavailableError, Code.SERVICE_UNAVAILABLE),

@@ -8,6 +8,12 @@ feature = Feature(
     events=(
         EventKind("platform.initialised", Severity.INFO, About.PLATFORM, "the platform was made"),
         EventKind(
+            "backup.taken",
+            Severity.INFO,
+            About.PLATFORM,
+            "a backup was sealed, and read back whole: its `bytes`",
+        ),
+        EventKind(
             "listener.died",
             Severity.CRITICAL,
             About.PLATFORM,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,7 +27,12 @@ from fleetward.features.access.service.local_token import ensure_admin_token
 from fleetward.features.audit import service as audit
 from fleetward.features.audit.service import LogNotary
 from fleetward.features.pki.authority import rollover
-from fleetward.features.pki.authority.ceremony import create_hierarchy, write_chains
+from fleetward.features.pki.authority.ceremony import (
+    create_hierarchy,
+    ensure_server_certificate,
+    load_ca,
+    write_chains,
+)
 from fleetward.features.updates.repository.ceremony import create_update_repository
 from fleetward.migrations.runner import migrate
 from fleetward.outside.blobs.open import open_blobs
@@ -131,6 +137,11 @@ def load_notary(folder: DataFolder, config: ServerConfig) -> LogNotary:
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnavailableError(f"{path}: expected an Ed25519 key, found another kind")
     return LogNotary(key, f"{config.trust_domain}/audit")
+
+
+def ensure_listener_certificate(folder: DataFolder, config: ServerConfig, now: datetime) -> None:
+    """Make the listeners' certificate, where no platform runs that would. Raises KeyUnavailableError."""
+    ensure_server_certificate(folder.path, load_ca(folder.path, "server-ca"), config.host_names, now)
 
 
 def adopt_log(folder: DataFolder, db: Database, notary: LogNotary) -> None:

@@ -1,6 +1,7 @@
 """Looks at the data folder and the settings, for the checklist."""
 
 import stat
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from cryptography import x509
 from fleetward.base.config import ServerConfig
 from fleetward.base.layout import DataFolder
 from fleetward.features.overview.model.checklist import Premises
+from fleetward.programs.server.backup import list_elsewhere
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SECRET = frozenset({".pem", ".seed"})
@@ -18,9 +20,12 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 class FolderSurveyor:
     """Implements overview's `Surveyor` for one data folder."""
 
-    def __init__(self, folder: DataFolder, config: ServerConfig) -> None:
+    def __init__(
+        self, folder: DataFolder, config: ServerConfig, find_backup: Callable[[], datetime | None]
+    ) -> None:
         self._folder = folder
         self._config = config
+        self._find_backup = find_backup
 
     def inspect(self) -> Premises:
         """Return what is there now."""
@@ -37,6 +42,8 @@ class FolderSurveyor:
             database="postgresql" if self._config.database.startswith("postgresql") else "sqlite",
             listens_beyond_loopback=self._config.listen not in _LOOPBACK,
             host_names=self._config.host_names,
+            backed_up_at=self._find_backup(),
+            saved_elsewhere=bool(list_elsewhere(self._config)),
         )
 
 

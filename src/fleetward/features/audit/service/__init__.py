@@ -1,7 +1,7 @@
 """Use cases of the audit log. `append` runs inside the transaction of the change it records."""
 
 from fleetward.features.audit.service.keeping import Keeper, LogNotary, adopt
-from fleetward.features.audit.service.log import append, search, verify
+from fleetward.features.audit.service.log import append, find_last, search, verify
 from fleetward.features.audit.service.proving import (
     Consistency,
     Inclusion,
@@ -18,6 +18,7 @@ __all__ = [
     "LogNotary",
     "adopt",
     "append",
+    "find_last",
     "list_checkpoints",
     "prove_consistency",
     "prove_inclusion",

@@ -57,6 +57,11 @@ def search(
     return store.list_entries(tx, wanted, after=after, limit=limit)
 
 
+def find_last(tx: Tx, action: str) -> datetime | None:
+    """Return when an action was last recorded, None when it never was."""
+    return store.find_last(tx, action)
+
+
 def verify(
     tx: Tx,
     key: Ed25519PublicKey,

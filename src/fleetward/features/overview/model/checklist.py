@@ -8,6 +8,7 @@ from fleetward.base.checklist import Check, CheckState
 _SERVER_SOON = timedelta(days=7)
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _OUTGROWN_BY = 20_000
+_BACKUP_RECENT = timedelta(days=7)
 CHECK_IDS = (
     "root_key_offline",
     "update_root_offline",
@@ -31,6 +32,8 @@ class Premises:
         database: `sqlite` or `postgresql`.
         listens_beyond_loopback: other machines can reach the listeners.
         host_names: names in the server certificate.
+        backed_up_at: when the last backup was taken and read back; None when none ever was.
+        saved_elsewhere: whether rows, releases or streams lie where a backup of ours does not reach.
     """
 
     is_root_key_here: bool
@@ -40,6 +43,8 @@ class Premises:
     database: str
     listens_beyond_loopback: bool
     host_names: tuple[str, ...]
+    backed_up_at: datetime | None = None
+    saved_elsewhere: bool = False
 
 
 def check_premises(premises: Premises, devices: int, now: datetime) -> list[Check]:
@@ -55,11 +60,8 @@ def check_premises(premises: Premises, devices: int, now: datetime) -> list[Chec
         _check_server_certificate(premises.server_certificate_ends_at, now),
         _check_names(premises),
         _check_database(premises.database, devices),
-        Check(
-            "backup", "A recent backup exists", CheckState.WARN, "not known: Fleetward is told of no backup",
-            "Copy database, blobs, keys and settings away regularly, and try to restore them.",
-        ),
-    ]  # fmt: skip
+        _check_backup(premises, now),
+    ]
 
 
 def _check_root(premises: Premises) -> Check:
@@ -122,3 +124,17 @@ def _check_database(kind: str, devices: int) -> Check:
         fix = "Move to PostgreSQL, so that more than one process and a standby can serve the fleet."
         return Check("database", title, CheckState.WARN, found, fix)
     return Check("database", title, CheckState.OK, found)
+
+
+def _check_backup(premises: Premises, now: datetime) -> Check:
+    title, at = "A recent backup exists", premises.backed_up_at
+    fix = "Take one regularly, keep it elsewhere, and try to restore it: docs/how-to/back-up-and-restore.md."
+    command = "fleetward backup FILE --passphrase-file PHRASE"
+    if at is None:
+        return Check("backup", title, CheckState.WARN, "none was taken yet", fix, command)
+    found = f"the last was taken and read back at {at:%Y-%m-%d %H:%M} UTC"
+    if premises.saved_elsewhere:
+        found += "; what lies outside of the data folder is not in it"
+    if now - at > _BACKUP_RECENT:
+        return Check("backup", title, CheckState.WARN, found, fix, command)
+    return Check("backup", title, CheckState.OK, found)

@@ -1,0 +1,1 @@
+"""Files sealed by a passphrase."""
