@@ -32,6 +32,7 @@ _TIMES_CALM = 5.0
 _LONGEST_S = 1.0
 _SHARE_BACK = 1.2
 _MS = 1_000
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Outcome:
 
     Attributes:
         p99, worst: seconds by kind.
+        slowest: what was asked for to the longest time anybody waited for it, in seconds.
         refused: how often an honest one was refused, by kind and reason.
         peak, rest: bytes resident, platform and broker, while it went on and at most a minute later.
         done: what the attacker got done.
@@ -48,6 +50,7 @@ class Outcome:
     attack: str
     p99: dict[str, float]
     worst: dict[str, float]
+    slowest: dict[str, float]
     refused: dict[str, int]
     peak: int
     rest: int
@@ -108,6 +111,8 @@ def _tell(one: Outcome, calm: Outcome, *, as_json: bool) -> None:
         return
     done = ", ".join(f"{what} {count}" for what, count in one.done.items())
     print(f"# {one.attack}: {done or 'nothing'}", file=sys.stderr, flush=True)
+    for what, wait in sorted(one.slowest.items(), key=lambda found: -found[1])[:_NAMED]:
+        print(f"#   {wait * _MS:.0f} ms at most: {what}", file=sys.stderr, flush=True)
     for fault in one.faults(calm):
         print(f"#   {fault}", file=sys.stderr, flush=True)
 
@@ -137,7 +142,8 @@ def _attack(name: str, rig: Rig, target: Target, honest: Honest, calm: Outcome, 
 
 def _judge(name: str, tally: Tally, peak: int, rest: int, done: dict[str, int]) -> Outcome:
     p99, worst = ({kind: tally.wait(kind, share) for kind in _KINDS} for share in (0.99, 1.0))
-    return Outcome(name, p99, worst, dict(tally.refused), peak, rest, done)
+    slowest = {what: max(waits) for what, waits in tally.asked.items()}
+    return Outcome(name, p99, worst, slowest, dict(tally.refused), peak, rest, done)
 
 
 def _resident(rig: Rig) -> int:

@@ -39,9 +39,10 @@ _QOS1, _QOS2 = 0x32, 0x34
 
 @dataclass
 class Tally:
-    """Waits of one span in seconds by kind, and what was refused, by kind and reason."""
+    """Waits of one span in seconds by kind and by what was asked for, and what was refused and why."""
 
     waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    asked: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     refused: Counter[str] = field(default_factory=Counter)
 
     def wait(self, kind: str, share: float) -> float:
@@ -84,10 +85,11 @@ class Honest:
             for thread in threads:
                 thread.join()
 
-    def note(self, kind: str, since: float, refusal: str = "") -> None:
+    def note(self, kind: str, since: float, refusal: str = "", *, path: str = "") -> None:
         """Note one wait since a moment of the monotonic clock, and why it was refused, if it was."""
         with self._lock:
             self._tally.waits[kind].append(time.monotonic() - since)
+            self._tally.asked[path or kind].append(self._tally.waits[kind][-1])
             if refusal:
                 self._tally.refused[f"{kind}: {refusal}"] += 1
 
@@ -113,9 +115,9 @@ class Honest:
         kind = "EST" if path.startswith("/.well-known/") else "operator"
         try:
             answer = pool.request("GET", path)
-            self.note(kind, due, "" if answer.status == 200 else f"{answer.status} of {path}")
+            self.note(kind, due, "" if answer.status == 200 else f"{answer.status} of {path}", path=path)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            self.note(kind, due, f"{type(error).__name__} of {path}")
+            self.note(kind, due, f"{type(error).__name__} of {path}", path=path)
 
     def _ask_est(self) -> None:
         """One device a second, each on a connection of its own, as a renewal makes it."""
