@@ -35,6 +35,7 @@ _MALFORMED = (
 )
 # ECDSA's AlgorithmIdentifier with NULL parameters: RFC 5758 section 3.2 forbids it, tpm2-openssl writes it.
 _NULL_PARAMETERS = re.compile(rb"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03[\x01-\x04]\x05\x00")
+_READS_LINES = "Cisco EST client"
 _PEM_BEGINS = b"-----BEGIN "
 _WHITE = string.whitespace.encode()
 
@@ -101,9 +102,14 @@ def render_csr(der: bytes) -> bytes:
     return base64.b64encode(der)
 
 
-def render_certificates(certificates: Sequence[x509.Certificate]) -> bytes:
-    """Return a certs-only PKCS#7, base64 in one line: strongSwan refuses line breaks."""
-    return base64.b64encode(pkcs7.serialize_certificates(list(certificates), Encoding.DER))
+def render_certificates(certificates: Sequence[x509.Certificate], reader: str = "") -> bytes:
+    """Return a certs-only PKCS#7 in base64.
+
+    No form suits all: strongSwan refuses line breaks, and Cisco's libest, whose `User-Agent` says that it is,
+    reads by OpenSSL, which takes lines of at most 76 characters.
+    """
+    der = pkcs7.serialize_certificates(list(certificates), Encoding.DER)
+    return base64.encodebytes(der) if reader.startswith(_READS_LINES) else base64.b64encode(der)
 
 
 def parse_certificates(body: bytes) -> list[x509.Certificate]:
