@@ -15,9 +15,10 @@ from fleetward.base.db import Tx
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.pki import store
 from fleetward.features.pki.authority.profiles import BACKDATE, subject_key_id
-from fleetward.features.pki.model import MALFORMED, reason_code
+from fleetward.features.pki.model import reason_code
 from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.service.context import PkiContext
+from fleetward.wire.der import MALFORMED
 from fleetward.wire.ocsp import join_answers, split_request
 
 CRL_LIFETIME = timedelta(hours=12)
