@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -53,6 +54,19 @@ def test_a_wheel_holds_the_console_and_the_units(clone: Path) -> None:
     assert {"fleetward/programs/server/console/index.html"} < set(names)
     for unit in UNITS:
         assert any(name.endswith(f".data/data/lib/systemd/system/{unit.name}") for name in names)
+
+
+def test_a_source_distribution_holds_no_data_folder(clone: Path) -> None:
+    for name in (f"{CONSOLE}/index.html", "fleet/keys/device-ca.pem", "admin.token", "one.age"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_text("x")
+    built = build(clone, "sdist")
+    assert built.returncode == 0, built.stderr
+    (packed,) = (clone / "out").glob("*.tar.gz")
+    with tarfile.open(packed) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert {f"{CONSOLE}/index.html", "hatch_build.py", "deploy/systemd/fleetward.service"} < names
+    assert [name for name in names if name.startswith(("fleet/", "admin", "one"))] == []
 
 
 def is_sent(path: str) -> bool:
