@@ -84,6 +84,21 @@ def test_strongswan_fetches_our_authorities(server: Server) -> None:
     assert server.pki.device_ca.certificate in found
 
 
+@needs_curl
+@needs_openssl
+def test_libest_would_read_our_authorities(server: Server) -> None:
+    """It decodes by OpenSSL's reader of lines, finds a header by its name as written, and says who it is."""
+    head, out = server.folder / "head", server.folder / "cacerts"
+    url = f"{server.url}/.well-known/est/cacerts"
+    run("curl", "-s", "-A", "Cisco EST client 1.0", "--cacert", server.ca_file, "-D", head, "-o", out, url)
+    names = {line.partition(":")[0] for line in head.read_text().splitlines()}
+    assert {"Content-Type", "Content-Length", "Content-Transfer-Encoding"} <= names
+    assert max(map(len, out.read_bytes().splitlines())) <= 76
+    der = run("openssl", "base64", "-d", "-in", out)
+    said = run("openssl", "pkcs7", "-inform", "DER", "-print_certs", stdin=der).decode()
+    assert said.count("BEGIN CERTIFICATE") == 2
+
+
 @needs_strongswan
 def test_strongswan_enrolls_by_claim_and_reenrolls_by_certificate(server: Server) -> None:
     key, request = strongswan_key(server.folder, "first", "cam-1")

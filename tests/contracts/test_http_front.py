@@ -52,7 +52,14 @@ async def stay(websocket: WebSocket) -> None:
             await websocket.send_text(str(len(await websocket.receive_text())))
 
 
-APP = Starlette(routes=[Route("/", length, methods=["GET", "POST"]), WebSocketRoute("/ws", stay)])
+async def names(_request: Request) -> Response:
+    challenge = {"www-authenticate": "Basic", "ETAG": '"1"', "content-transfer-encoding": "base64"}
+    return PlainTextResponse("\r\nbody-line: stays\r\n", headers=challenge)
+
+
+APP = Starlette(
+    routes=[Route("/", length, methods=["GET", "POST"]), Route("/names", names), WebSocketRoute("/ws", stay)]
+)
 
 
 class Front:
@@ -294,3 +301,21 @@ def test_operators_keep_descriptors_of_their_own(monkeypatch: pytest.MonkeyPatch
         assert allowed[-1] == (files, limits[1])
         assert shares["console"] >= 16
         assert sum(shares.values()) <= max(32, files - 256)
+
+
+def test_names_of_header_fields_are_written_as_the_rfcs_write_them(front: Front) -> None:
+    said = front.ask(b"GET /names HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    head, _, body = said.partition(b"\r\n\r\n")
+    found = {line.partition(b": ")[0] for line in head.split(b"\r\n")[1:]}
+    assert {b"Content-Type", b"Content-Length", b"Connection", b"WWW-Authenticate", b"ETag"} <= found
+    assert b"Content-Transfer-Encoding" in found
+    assert not [name for name in found if name == name.lower()]
+    assert body == b"\r\nbody-line: stays\r\n"
+
+
+def test_the_answer_after_an_interim_one_has_its_names_too(front: Front) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n"
+    said = front.ask(head + b"Content-Length: 2\r\n\r\n", b"ab")
+    assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert b"\r\nContent-Type: text/plain" in said
+    assert said.endswith(b"got 2")

@@ -186,10 +186,9 @@ def test_a_second_platform_on_the_folder_is_refused(platform: Platform) -> None:
     assert "Traceback" not in failed.stderr
 
 
-def test_init_again_overwrites_nothing(platform: Platform) -> None:
+def test_init_leaves_a_running_platform_alone(platform: Platform) -> None:
     before = {path: path.read_bytes() for path in (platform.data / "keys").iterdir()}
-    subprocess.run(
-        [sys.executable, "-m", "fleetward", "init", "--data", str(platform.data)], check=True, timeout=60,
-        capture_output=True,
-    )  # fmt: skip
+    failed = platform.run("init", "--json", check=False)
+    assert failed.returncode == 1
+    assert json.loads(failed.stderr)["error"]["code"] == "conflict"
     assert {path: path.read_bytes() for path in (platform.data / "keys").iterdir()} == before

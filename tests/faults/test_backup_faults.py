@@ -229,10 +229,39 @@ def test_rows_are_copied_as_of_one_moment_while_others_write(tmp_path: Path) -> 
     assert counts == sorted(counts)
 
 
+def test_of_a_platform_whose_state_lies_elsewhere_keys_and_settings_are_saved(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    folder = DataFolder(tmp_path / "data")
+    folder.path.mkdir()
+    folder.config.write_text(
+        f'trust_domain = "fleet.test"\ndatabase = "{postgres_url}"\nblobs = "file://{tmp_path}/elsewhere"\n'
+        '[nats]\nurls = ["tls://n1.test:4222"]\n'
+    )
+    wanted = ServerConfig("fleet.test")
+    initialise(folder, wanted, passphrase_file=None, clock=SystemClock(), tell=lambda _: None)
+    file = tmp_path / "one.age"
+    taken = take(folder.path, file)
+    assert [one.partition(":")[0] for one in taken.elsewhere] == ["rows", "releases", "streams"]
+    saved = contents(file)
+    assert "keys/device-ca.pem" in saved
+    assert {name.partition("/")[0] for name in saved} & {"db", "blobs", "streams"} == set()
+    restored = put_back(tmp_path / "place", file)
+    assert restored.elsewhere == taken.elsewhere
+    assert (tmp_path / "place" / "fleetward.toml").read_bytes() == folder.config.read_bytes()
+
+
+def test_a_leftover_that_leads_elsewhere_is_not_followed(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.age.part").symlink_to(tmp_path / "letter")
+    with pytest.raises(OSError, match=r"one\.age\.part"):
+        take(made, tmp_path / "one.age")
+    assert not (tmp_path / "letter").exists()
+
+
 def test_what_lies_elsewhere_is_named() -> None:
     outside = ServerConfig("fleet.test", database="postgresql+psycopg://u:hunter2@db/f", blobs="s3://b")
     said = " ".join(list_elsewhere(outside))
     assert "pg_dump" in said
-    assert "object store" in said
+    assert "releases: in the store" in said
     assert "hunter2" not in said
     assert list_elsewhere(ServerConfig("fleet.test")) == ()

@@ -362,6 +362,23 @@ def test_what_is_not_there_is_a_problem_document(apps: RealApps, app: str, path:
     assert_problem(client.request("PATCH", "/pki/ocsp"), 405, "method_not_allowed")
 
 
+@pytest.mark.parametrize(
+    ("app", "path", "methods"),
+    [
+        ("console", "/api/v1/devices", "GET, POST"),
+        ("console", "/api/v1/devices/cam-1/certificates", "GET"),
+        ("console", "/pki/ocsp", "POST"),
+        ("devices", "/.well-known/est/cacerts", "GET, HEAD"),
+        ("devices", "/.well-known/est/simpleenroll", "POST"),
+        ("devices", "/pki/ocsp", "POST"),
+    ],
+)
+def test_a_wrong_method_is_told_all_right_ones(apps: RealApps, app: str, path: str, methods: str) -> None:
+    answer = AsgiClient(getattr(apps, app)).request("PATCH", path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == methods
+
+
 @pytest.fixture(scope="module")
 def other(apps: RealApps) -> x509.Certificate:
     return apps.enroll("lamp-1", "lamp")

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any, Protocol, cast
 
 from fastapi import Depends, FastAPI, Request
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleetward.base import errors
@@ -25,6 +27,7 @@ log = get_logger("web")
 PROBLEM_TYPE = "application/problem+json"
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 _OUR_FAULT = 500
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 # Of one operator in one process. A browser holds one for all its tabs, and one for each device it shows.
 MAX_STREAMS = 50
 
@@ -241,14 +244,16 @@ def add_error_handlers(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"])
         return problem(400, "invalid_input", f"{where}: {first['msg']}")
 
-    async def on_http(_request: Request, error: Exception) -> JSONResponse:
+    async def on_http(request: Request, error: Exception) -> JSONResponse:
         found = cast("HTTPException", error)
         if isinstance(
             found.__cause__, errors.FleetwardError
         ):  # FastAPI wraps what ended its reading of a body
             return render_error(found.__cause__)
         codes = {400: "invalid_input", 404: "not_found", 405: "method_not_allowed"}
-        headers = dict(found.headers) if found.headers else None
+        headers = dict(found.headers) if found.headers else {}
+        if found.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods_at(request))
         return problem(
             found.status_code, codes.get(found.status_code, "error"), str(found.detail), headers=headers
         )
@@ -273,6 +278,16 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(ClientDisconnect, on_hangup)
     app.add_exception_handler(Exception, on_unexpected)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Return what all routes of this path answer; Starlette names the first route's methods alone."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in _METHODS
+        if any(one.matches({**request.scope, "method": method})[0] is Match.FULL for one in routes)
+    ]
 
 
 class BodyLimit:

@@ -28,6 +28,7 @@ from fleetward.features.enrollment.model import BASIC_CHALLENGE, Lane
 from fleetward.features.enrollment.service.refusals import reason_of
 from fleetward.features.pki.service import PkiContext
 from fleetward.wire import enroll, est, signed_time
+from fleetward.wire.der import MALFORMED
 
 device_router = APIRouter(tags=["devices: enrollment"])
 _MAX_CREDENTIAL_CHARS = 1024
@@ -56,7 +57,7 @@ def pki_of(request: Request) -> PkiContext:
 def cacerts(request: Request) -> Response:
     """Our issuing CA and its chain up to the root (RFC 7030 section 4.1)."""
     pki = pki_of(request)
-    return _certificates([pki.device_ca.certificate, *pki.device_ca.chain, pki.root])
+    return _certificates(request, [pki.device_ca.certificate, *pki.device_ca.chain, pki.root])
 
 
 @device_router.get(f"{est.PATH}/csrattrs")
@@ -82,7 +83,7 @@ def simpleenroll(request: Request, body: RawBody) -> Response:
         csr = est.parse_csr(body)
         if der is not None:
             idevid = est.parse_idevid(der)
-            return _certificates([service.enroll_by_idevid(tx, pki_of(request), idevid, csr)])
+            return _certificates(request, [service.enroll_by_idevid(tx, pki_of(request), idevid, csr)])
         issued = service.enroll_by_listed_key(tx, pki_of(request), csr)
         if issued is None:
             raise CredentialsMissingError(
@@ -90,7 +91,7 @@ def simpleenroll(request: Request, body: RawBody) -> Response:
                 hint="HTTP Basic: the device id as user, the claim as password.",
                 challenge=BASIC_CHALLENGE,
             )
-        return _certificates([issued])
+        return _certificates(request, [issued])
 
 
 @device_router.post(f"{est.PATH}/simplereenroll")
@@ -103,7 +104,7 @@ def simplereenroll(request: Request, body: RawBody) -> Response:
         def renew(tx: Tx) -> x509.Certificate:
             return service.reenroll(tx, pki, authenticate_peer(tx, pki, der), csr)
 
-        return _certificates([edge_of(request).db.write_together(f"device:{said_id}", renew)])
+        return _certificates(request, [edge_of(request).db.write_together(f"device:{said_id}", renew)])
 
 
 @device_router.post(enroll.PATH)
@@ -195,7 +196,9 @@ def _enroll_by_claim(request: Request, authorization: str, body: bytes) -> Respo
     with telling_refusals(request, said_id=device_id, lane=Lane.CLAIM):
         csr = est.parse_csr(body)
         with edge_of(request).db.write(f"device:{device_id[:64]}") as tx:
-            return _certificates([service.enroll_by_claim(tx, pki_of(request), device_id, token, csr)])
+            return _certificates(
+                request, [service.enroll_by_claim(tx, pki_of(request), device_id, token, csr)]
+            )
 
 
 def _count_beginning(request: Request, device_id: str) -> None:
@@ -235,14 +238,15 @@ def _peer_id(request: Request) -> str:
         names = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(
             x509.SubjectAlternativeName
         )
-    except (ValueError, x509.ExtensionNotFound):
+    except (x509.ExtensionNotFound, *MALFORMED):
         return ""
     uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
     return uris[0].rpartition("/")[2] if uris else ""
 
 
-def _certificates(found: Sequence[x509.Certificate]) -> Response:
-    return _est_response(est.render_certificates(found), est.CERTIFICATES_TYPE)
+def _certificates(request: Request, found: Sequence[x509.Certificate]) -> Response:
+    body = est.render_certificates(found, request.headers.get("user-agent", ""))
+    return _est_response(body, est.CERTIFICATES_TYPE)
 
 
 def _est_response(body: bytes, media_type: str) -> Response:

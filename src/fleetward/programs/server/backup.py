@@ -68,7 +68,7 @@ def list_elsewhere(config: ServerConfig) -> tuple[str, ...]:
     if config.database:
         found.append("rows: in the database that fleetward.toml names; save it by its own means (pg_dump)")
     if config.blobs:
-        found.append("releases: in the object store that fleetward.toml names; have it keep versions")
+        found.append("releases: in the store that fleetward.toml names; copy it, or have it keep versions")
     if config.nats.urls:
         found.append("streams: in the NATS cluster; save them there (nats stream backup)")
     return tuple(found)
@@ -141,11 +141,11 @@ async def _write(
     rows = folder.database.with_name("backup.sqlite3")
     _remove_rows(rows)
     try:
-        kept = _read_with_rows(folder, db, rows)
+        kept = _read_with_rows(folder, None if config.database else db, rows)
         archive.add(LIST_NAME, _render_list(config, taken_at))
         for name, (content, mode) in kept.items():
             archive.add(name, content, mode=mode)
-        if db.is_sqlite:
+        if rows.exists():
             archive.add_file(ROWS_NAME, rows)
     finally:
         _remove_rows(rows)
@@ -174,11 +174,11 @@ async def _write_stream(archive: ArchiveWriter, connection: NatsConnection, stre
         number += 1
 
 
-def _read_with_rows(folder: DataFolder, db: Database, rows: Path) -> dict[str, tuple[bytes, int]]:
-    """Copy the rows, and return settings and keys as they were at the same time."""
+def _read_with_rows(folder: DataFolder, db: Database | None, rows: Path) -> dict[str, tuple[bytes, int]]:
+    """Copy the rows of the folder's own database, and return settings and keys as they were meanwhile."""
     for _ in range(_TRIES):
         before = _read_kept(folder)
-        if db.is_sqlite:
+        if db is not None:
             _remove_rows(rows)
             db.copy_to(rows)
         if _read_kept(folder) == before:
@@ -241,7 +241,7 @@ def _try_to_hold(stack: ExitStack, folder: DataFolder) -> bool:
 @contextmanager
 def _alone(path: Path, *, what: str) -> Iterator[IO[bytes]]:
     """Open a file of ours that nobody else has open so; the kernel lets go if we die."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

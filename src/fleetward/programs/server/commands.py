@@ -11,7 +11,8 @@ from fleetward.base.config import Ports, ServerConfig, ports_from
 from fleetward.base.layout import DataFolder
 from fleetward.base.logging import configure_logging
 from fleetward.programs.server.folder import existing_folder, named_folder
-from fleetward.programs.server.initialise import Initialised, forget_passphrase, initialise
+from fleetward.programs.server.guard import hold_folder, hold_place
+from fleetward.programs.server.initialise import Initialised, check_secrecy, forget_passphrase, initialise
 
 _DEFAULT_TRUST_DOMAIN = "fleet.local"
 
@@ -49,13 +50,20 @@ def init(
     """Create a platform: offline root, issuing CAs, database, update repository. Never overwrites a key."""
     folder = named_folder(ctx, data)
     wanted = _wanted(folder, trust_domain, port_base, listen, host_names)
-    done = initialise(
-        folder,
-        wanted,
-        passphrase_file=root_passphrase_file,
-        clock=SystemClock(),
-        tell=lambda text: None if as_json else click.echo(f"  {text}"),
-    )
+    check_secrecy(folder, root_passphrase_file)
+    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold_folder(folder):
+        done = initialise(
+            folder,
+            wanted,
+            passphrase_file=root_passphrase_file,
+            clock=SystemClock(),
+            tell=lambda text: None if as_json else click.echo(f"  {text}"),
+        )
+        _show_made(folder, done, as_json=as_json)
+
+
+def _show_made(folder: DataFolder, done: Initialised, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({
             "data": str(folder.path), "trust_domain": done.config.trust_domain, "created": done.was_new,
@@ -86,16 +94,19 @@ def up(
 
     folder = named_folder(ctx, data)
     wanted = _wanted(folder, trust_domain, port_base, "127.0.0.1", ())
-    done = initialise(
-        folder, wanted, passphrase_file=root_passphrase_file, clock=SystemClock(),
-        tell=lambda text: click.echo(f"  {text}", err=True),
-    )  # fmt: skip
-    if done.passphrase is not None:
-        _show_initialised(folder, done)
-    forget_passphrase(folder)
-    ports = done.config.ports if port_base is None else ports_from(port_base)
-    configure_logging(level=done.config.log_level)
-    sys.exit(run_platform(folder, done.config, ports, with_demo=not no_demo))
+    check_secrecy(folder, root_passphrase_file)
+    config = _found_or(folder, wanted)
+    ports = config.ports if port_base is None else ports_from(port_base)
+    with hold_place(folder, config, ports):
+        done = initialise(
+            folder, wanted, passphrase_file=root_passphrase_file, clock=SystemClock(),
+            tell=lambda text: click.echo(f"  {text}", err=True),
+        )  # fmt: skip
+        if done.passphrase is not None:
+            _show_initialised(folder, done)
+        forget_passphrase(folder)
+        configure_logging(level=done.config.log_level)
+        sys.exit(run_platform(folder, done.config, ports, with_demo=not no_demo))
 
 
 @click.command()
@@ -117,6 +128,16 @@ def serve(ctx: click.Context, data: Path | None, roles: tuple[str, ...], port_ba
     ports: Ports = config.ports if port_base is None else ports_from(port_base)
     configure_logging(level=config.log_level)
     sys.exit(run_roles(folder, config, ports, frozenset(roles)))
+
+
+def _found_or(folder: DataFolder, wanted: ServerConfig) -> ServerConfig:
+    """Return the settings that an existing platform has, or those that a new one will get."""
+    from fleetward.base.config import load_config  # noqa: PLC0415 - as above
+    from fleetward.programs.server.doors import SETTINGS  # noqa: PLC0415
+
+    if folder.restoring.exists() or folder.version.exists():
+        folder.check()
+    return load_config(folder, SETTINGS) if folder.config.exists() else wanted
 
 
 def _wanted(

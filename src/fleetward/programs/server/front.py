@@ -16,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from fleetward.programs.server.header_names import NamingTransport
+
 REQUEST_TIMEOUT_S = 30.0
 _TEXT = {
     408: "Request Timeout",
@@ -125,7 +127,10 @@ class TlsHttpProtocol(HttpToolsProtocol):
         self._body_began_s = self.loop.time()
         self._end_pace()
         self._pace = self.loop.call_later(self._limits.body_grace_s / _PACE_CHECKS, self._check_pace)
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # an upgrade has none
+            self.cycle.transport = cast("asyncio.Transport", NamingTransport(self.transport))
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -187,8 +192,8 @@ class TlsHttpProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete or not cycle.response_started:
             said = f"{reason}: the limits are in docs/reference/http.md\n".encode()
             self.transport.write(
-                b"HTTP/1.1 %d %s\r\ncontent-type: text/plain\r\n" % (status, _TEXT[status].encode())
-                + b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(said), said)
+                b"HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\n" % (status, _TEXT[status].encode())
+                + b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(said), said)
             )
         self.transport.close()
         # It waits for the client's end of TLS, and decrypts what comes until then.

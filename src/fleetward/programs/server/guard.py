@@ -32,6 +32,26 @@ def hold_folder(folder: DataFolder) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def hold_place(folder: DataFolder, config: ServerConfig, ports: Ports) -> Iterator[None]:
+    """Keep a place for a platform while the block runs, before anything is made or changed there.
+
+    A folder without a platform is made only when the ports are free.
+
+    Raises:
+        ConflictError: another platform runs from the folder.
+        PortInUseError: a port is taken.
+    """
+    is_there = folder.version.exists()
+    if not is_there:
+        check_ports(config, ports)
+        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold_folder(folder):
+        if is_there:
+            check_ports(config, ports)
+        yield
+
+
 def check_ports(config: ServerConfig, ports: Ports) -> None:
     """Pass when every listener's port is free.
 

@@ -1,6 +1,8 @@
 """Makes a platform: folder, root and issuing CAs, keys, database, update repository. Safe to run again."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -80,7 +82,7 @@ def initialise(
     folder.create()
     folder.check()
     config = _ensure_config(folder, wanted)
-    is_complete = (folder.keys / "initialised").exists()
+    is_complete = _is_complete(folder)
     generated = None
     if not is_complete:
         passphrase, generated = _take_passphrase(folder, passphrase_file)
@@ -197,6 +199,34 @@ def read_passphrase(path: Path) -> str:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected the root passphrase, found it unreadable") from error
+
+
+def check_secrecy(folder: DataFolder, passphrase_file: Path | None) -> None:
+    """Pass when nobody keeps the passphrase that making a platform would show.
+
+    Raises:
+        ConfigError: what we print goes to the journal, and no passphrase was chosen.
+    """
+    if passphrase_file is None and not _is_complete(folder) and _is_journal():
+        raise ConfigError(
+            "root passphrase: expected a place where it is shown once, found the journal, which keeps it",
+            hint=f"Make the platform by hand, once: fleetward init --data {folder.path}; then start it.",
+        )
+
+
+def _is_journal() -> bool:
+    """Say whether what we print goes to systemd's journal (systemd.exec, JOURNAL_STREAM)."""
+    journal = os.environ.get("JOURNAL_STREAM")
+    for descriptor in (1, 2) if journal else ():
+        with suppress(OSError):  # closed: nothing goes anywhere
+            found = os.fstat(descriptor)
+            if f"{found.st_dev}:{found.st_ino}" == journal:
+                return True
+    return False
+
+
+def _is_complete(folder: DataFolder) -> bool:
+    return (folder.keys / "initialised").exists()
 
 
 def forget_passphrase(folder: DataFolder) -> None:

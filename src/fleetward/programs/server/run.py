@@ -31,7 +31,6 @@ from fleetward.programs.server.build import (
     parts_of,
 )
 from fleetward.programs.server.ending import Ending
-from fleetward.programs.server.guard import check_ports, hold_folder
 from fleetward.programs.server.initialise import adopt_log
 from fleetward.programs.server.listeners import listen
 from fleetward.programs.server.timers import Act, acts_of, repeat
@@ -45,13 +44,9 @@ _POLL_S = 0.02
 def run_platform(folder: DataFolder, config: ServerConfig, ports: Ports, *, with_demo: bool) -> int:
     """Run every role in this process, with the demo camera if asked; return the exit code after a signal.
 
-    Raises:
-        ConflictError: another platform runs from the folder.
-        PortInUseError: a port is taken.
+    Whoever calls holds the folder, and found the ports free.
     """
-    with hold_folder(folder):
-        check_ports(config, ports)
-        return uvloop.run(_run(folder, config, ports, ROLES, with_demo=with_demo))
+    return uvloop.run(_run(folder, config, ports, ROLES, with_demo=with_demo))
 
 
 def run_roles(folder: DataFolder, config: ServerConfig, ports: Ports, roles: frozenset[str]) -> int:

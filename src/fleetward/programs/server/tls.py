@@ -112,6 +112,9 @@ def server_context(certificate: Path, key: Path | None = None) -> "ServerContext
     # Some clients have no TLS 1.3, strongSwan for one.
     context.set_ciphers(OPENSSL_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    # A ticket's key lives as long as the process: who learns it reads what was said under it.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(certificate, key)
     return context
@@ -132,8 +135,6 @@ def devices_context(
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     # A resumed session skips the certificate's verification; each connection shall pass it. Without tickets
     # OpenSSL still remembers sessions of TLS 1.2 by their ids.
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
     context.refuses_resumed = True
     add_authorities(context, authorities)
     return context

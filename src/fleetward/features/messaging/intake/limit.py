@@ -2,8 +2,8 @@
 
 The first two are asked before a message is read, for reading is most of what it costs; the third is a stage.
 A budget is a bucket: so much at once, after a long silence too, and so much a second on average. What a
-device sends over it is refused, and told; its neighbours have buckets of their own. A worker counts for itself:
-of n workers a device gets up to n budgets.
+device sends over it is refused, and told; its neighbours have buckets of their own. A worker counts for
+itself: of n workers a device gets up to n budgets.
 """
 
 from collections import OrderedDict

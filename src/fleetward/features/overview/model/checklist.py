@@ -129,7 +129,7 @@ def _check_database(kind: str, devices: int) -> Check:
 def _check_backup(premises: Premises, now: datetime) -> Check:
     title, at = "A recent backup exists", premises.backed_up_at
     fix = "Take one regularly, keep it elsewhere, and try to restore it: docs/how-to/back-up-and-restore.md."
-    command = "fleetward backup FILE --passphrase-file PHRASE"
+    command = "fleetward --data DIR backup FILE --passphrase-file PHRASE"
     if at is None:
         return Check("backup", title, CheckState.WARN, "none was taken yet", fix, command)
     found = f"the last was taken and read back at {at:%Y-%m-%d %H:%M} UTC"
