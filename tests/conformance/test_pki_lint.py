@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from asn1crypto import ocsp as asn1_ocsp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -101,3 +102,18 @@ def test_ocsp_answers_are_clean(db: Database, pki: PkiContext, prepare: Callable
     with db.write("operator:a") as tx:
         prepare(tx, "cam-1", "stolen")
         assert lint_ocsp(revocation.answer_ocsp(tx, pki, body.public_bytes(Encoding.DER))) == []
+
+
+def test_an_ocsp_answer_about_several_is_clean(db: Database, pki: PkiContext) -> None:
+    asked = []
+    for name in ("cam-1", "cam-2"):
+        builder = ocsp.OCSPRequestBuilder().add_certificate(
+            issue(db, pki, name), pki.device_ca.certificate, hashes.SHA256()
+        )
+        asked.append(asn1_ocsp.OCSPRequest.load(builder.build().public_bytes(Encoding.DER)))
+    asked[0]["tbs_request"]["request_list"] = [one["tbs_request"]["request_list"][0] for one in asked]
+    with db.write("operator:a") as tx:
+        service.revoke_device(tx, "cam-2", "stolen")
+        answer = revocation.answer_ocsp(tx, pki, asked[0].dump(force=True))
+    assert len(list(ocsp.load_der_ocsp_response(answer).responses)) == 2
+    assert lint_ocsp(answer) == []

@@ -167,6 +167,16 @@ def test_openssl_asks_about_each_kind_of_status(house: House, digest: str) -> No
     assert ": unknown" in ask_ocsp(house, digest, "-serial", "0x1234")
 
 
+@needs_openssl
+def test_openssl_asks_about_several_at_once(house: House) -> None:
+    good, bad = house.issue("cam-1"), house.issue("cam-2")
+    house.revoke("cam-2")
+    answer = ask_ocsp(house, "-sha256", "-cert", str(good), "-cert", str(bad), "-serial", "0x1234")
+    assert "Response verify OK" in answer
+    for said in (f"{good}: good", f"{bad}: revoked", "0x1234: unknown"):
+        assert said in answer
+
+
 @needs("pki")
 @needs_curl
 def test_strongswan_verifies_the_chain_and_reads_the_crl(house: House) -> None:

@@ -160,10 +160,39 @@ def test_a_stolen_provider_password_adds_no_factor_to_an_account_that_has_one(
 
 
 @pytest.mark.parametrize(
-    "lie", ["nonce", "no nonce", "issuer", "audience", "expired", "signature", "alg none"]
+    "lie",
+    [
+        "nonce",
+        "no nonce",
+        "issuer",
+        "audience",
+        "expired",
+        "signature",
+        "alg none",
+        "kid list",
+        "no token",
+        "deep",
+    ],
 )
 def test_an_id_token_that_lies_opens_nothing(house: AccessHouse, provider: RunningProvider, lie: str) -> None:
     provider.say(ADA | ADMINS, lie=lie)
+    browser = house.browser()
+    assert sign_in(browser, provider) == "https://localhost/signin?error=sign_in_refused"
+    assert COOKIE not in browser.cookies
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": "soon"}, {"exp": [1]}, {"exp": None}, {"exp": {"a": 1}}, {"iat": "now"},
+        {"nbf": {}}, {"aud": {"a": 1}}, {"aud": [[1]]}, {"aud": None}, {"iss": ["x"]}, {"nonce": [1]},
+        {"at_hash": 7}, {"sub": [1]}, {"azp": [1]}, {"auth_time": "x"}, {"sub": ""}, {"sub": None},
+    ],
+)  # fmt: skip
+def test_a_signed_token_of_odd_claims_opens_nothing(
+    house: AccessHouse, provider: RunningProvider, claims: dict[str, Any]
+) -> None:
+    provider.say(ADA | ADMINS | claims)
     browser = house.browser()
     assert sign_in(browser, provider) == "https://localhost/signin?error=sign_in_refused"
     assert COOKIE not in browser.cookies

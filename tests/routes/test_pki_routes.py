@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +10,10 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from asn1crypto import ocsp as asn1_ocsp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from hypothesis import HealthCheck, given, settings
@@ -105,10 +108,67 @@ def test_ocsp_refuses_what_is_no_request(house: House) -> None:
         assert house.ask(body).response_status is MALFORMED
 
 
+def several(*questions: bytes) -> bytes:
+    """Return one request about all of them, with the extensions of the first."""
+    parsed = [asn1_ocsp.OCSPRequest.load(one) for one in questions]
+    whole = parsed[0].copy()
+    whole["tbs_request"]["request_list"] = [one["tbs_request"]["request_list"][0] for one in parsed]
+    der: bytes = whole.dump(force=True)
+    return der
+
+
+def test_ocsp_answers_several_questions_in_one_signed_answer(house: House) -> None:
+    house.revoke()
+    unknown = [house.question(serial=77 + at) for at in range(3)]
+    answer = house.ask(several(house.question(nonce=b"n" * 16), *unknown))
+    found = [(one.serial_number, one.certificate_status) for one in answer.responses]
+    assert found[0] == (house.issued.serial, ocsp.OCSPCertStatus.REVOKED)
+    assert found[1:] == [(77 + at, ocsp.OCSPCertStatus.UNKNOWN) for at in range(3)]
+    assert answer.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == b"n" * 16
+    key = house.pki.device_ca.certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(answer.signature, answer.tbs_response_bytes, ec.ECDSA(hashes.SHA256()))
+
+
+def test_ocsp_by_get_about_several_may_be_cached_too(house: House) -> None:
+    encoded = base64.b64encode(several(house.question(), house.question(serial=77))).decode()
+    answer = house.client.get(f"/pki/ocsp/{quote(encoded, safe='')}")
+    assert len(list(ocsp.load_der_ocsp_response(answer.content).responses)) == 2
+    assert "max-age=300" in answer.headers["cache-control"]
+
+
+def test_ocsp_about_certificates_of_two_of_our_cas_is_for_neither_to_answer(
+    house: House, tmp_path: Path, clock: ManualClock
+) -> None:
+    other = make_pki(tmp_path / "other", clock.now()).device_ca
+    both = replace(house.pki, earlier_device_cas=(other,))
+    house = house._replace(client=AsgiClient(make_pki_app(house.db, both)))
+    answer = house.ask(several(house.question(), house.question(issuer=other.certificate)))
+    assert answer.response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bytes.fromhex("3000"),
+        bytes.fromhex("30023000"),
+        bytes.fromhex("300430023000"),
+        bytes.fromhex("3083000001"),
+        bytes.fromhex("3080"),
+        bytes.fromhex("30"),
+        bytes.fromhex("3006300430003000"),
+        bytes.fromhex("3003020100"),
+    ],
+)
+def test_what_lists_no_question_is_malformed(house: House, body: bytes) -> None:
+    assert house.ask(body).response_status is MALFORMED
+
+
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_changed_ocsp_request_is_our_failure(house: House, data: st.DataObject) -> None:
-    body = bytearray(house.question(nonce=b"n" * 16))
+    one = house.question(nonce=b"n" * 16)
+    body = bytearray(data.draw(st.sampled_from([one, several(one, house.question(serial=77))])))
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
     house.ask(bytes(body))

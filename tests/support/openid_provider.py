@@ -82,6 +82,8 @@ class Provider:
             or asked["code_challenge"] != challenge
         ):
             return 400, {"error": "invalid_grant"}
+        if self.lie == "no token":
+            return 200, {"id_token": {"a": [1]}, "access_token": [7]}
         return 200, {"access_token": "at", "token_type": "Bearer", "id_token": self.id_token(asked["nonce"])}
 
     def id_token(self, nonce: str) -> str:
@@ -98,13 +100,20 @@ class Provider:
         claims.update(lies.get(self.lie, {}))
         if self.lie == "no nonce":
             del claims["nonce"]
-        header = {"alg": "none" if self.lie == "alg none" else "RS256", "kid": self.kid, "typ": "JWT"}
+        header = {
+            "alg": "none" if self.lie == "alg none" else "RS256",
+            "kid": [1] if self.lie == "kid list" else self.kid,
+            "typ": "JWT",
+        }
         signed = f"{b64url(json.dumps(header).encode())}.{b64url(json.dumps(claims).encode())}"
         key = rsa.generate_private_key(65537, 2048) if self.lie == "signature" else self.key
         signature = (
             b"" if self.lie == "alg none" else key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         )
         return f"{signed}.{b64url(signature)}"
+
+    def render(self, body: dict[str, Any]) -> bytes:
+        return b"[" * 100_000 if self.lie == "deep" and "id_token" in body else json.dumps(body).encode()
 
     def rotate(self) -> None:
         self.key, self.kid = rsa.generate_private_key(65537, 2048), "key-2"
@@ -139,7 +148,7 @@ def handler_of(provider: Provider) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, {})
 
         def answer(self, status: int, body: dict[str, Any]) -> None:
-            content = json.dumps(body).encode()
+            content = provider.render(body)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))

@@ -7,11 +7,11 @@ import string
 from collections.abc import Sequence
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fleetward.base.errors import InvalidInputError, TooLargeError
-from fleetward.wire.der import ends_whole
+from fleetward.wire.der import MALFORMED, ends_whole
 
 PATH = "/.well-known/est"
 CSR_TYPE = "application/pkcs10"
@@ -22,17 +22,7 @@ TRANSFER_ENCODING = ("Content-Transfer-Encoding", "base64")
 
 MAX_CSR_BYTES = 16 * 1024
 MAX_CERTIFICATES_BYTES = 256 * 1024
-# What cryptography raises for bytes that are no request or no PKCS#7.
-_MALFORMED = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    InvalidSignature,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
+_MALFORMED = (InvalidSignature, *MALFORMED)
 # ECDSA's AlgorithmIdentifier with NULL parameters: RFC 5758 section 3.2 forbids it, tpm2-openssl writes it.
 _NULL_PARAMETERS = re.compile(rb"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03[\x01-\x04]\x05\x00")
 _READS_LINES = "Cisco EST client"
@@ -92,9 +82,11 @@ def parse_idevid(der: bytes) -> x509.Certificate:
         InvalidInputError: not X.509 in DER.
     """
     try:
-        return x509.load_der_x509_certificate(der)
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.public_key()  # parses lazily
     except _MALFORMED as error:
         raise InvalidInputError("IDevID: expected X.509 in DER, found another encoding") from error
+    return certificate
 
 
 def render_csr(der: bytes) -> bytes:

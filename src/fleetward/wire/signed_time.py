@@ -27,6 +27,7 @@ from msgspec import Meta
 
 from fleetward.base.clock import parse_time, render_time
 from fleetward.base.errors import InvalidInputError, TooLargeError
+from fleetward.wire.der import MALFORMED
 
 PATH = "/v1/time"
 MIN_NONCE_CHARS, MAX_NONCE_CHARS = 16, 128
@@ -109,7 +110,7 @@ def verify_signed_time(body: bytes, *, nonce: str, roots: Sequence[x509.Certific
         PolicyBuilder().store(Store(list(roots))).time(at).extension_policies(
             ca_policy=issuers, ee_policy=ExtensionPolicy.permit_all()
         ).build_client_verifier().verify(chain[0], chain[1:])
-    except (VerificationError, ValueError) as error:
+    except (VerificationError, *MALFORMED) as error:
         raise UntrustedTimeError(
             f"signed time: expected a chain to our root that is valid at {statement.time}, found none"
         ) from error
@@ -122,11 +123,11 @@ def verify_signed_time(body: bytes, *, nonce: str, roots: Sequence[x509.Certific
 
 
 def _get_time_key(signer: x509.Certificate) -> ec.EllipticCurvePublicKey:
-    key = signer.public_key()
     try:
+        key = signer.public_key()
         usages = list(signer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except (x509.ExtensionNotFound, ValueError):
-        usages = []
+    except (x509.ExtensionNotFound, *MALFORMED):
+        key, usages = None, []
     if usages != [ExtendedKeyUsageOID.TIME_STAMPING] or not isinstance(key, ec.EllipticCurvePublicKey):
         raise UntrustedTimeError("signed time: expected a signer for time stamping alone, found another")
     return key
@@ -138,7 +139,7 @@ def _parse(body: bytes) -> tuple[_Statement, list[x509.Certificate]]:
     try:
         statement = msgspec.json.decode(body, type=_Statement)
         return statement, [x509.load_der_x509_certificate(der) for der in statement.certificates]
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, *MALFORMED) as error:
         raise InvalidInputError("signed time: expected a signed statement, found something else") from error
 
 

@@ -28,6 +28,7 @@ from fleetward.features.enrollment.model import BASIC_CHALLENGE, Lane
 from fleetward.features.enrollment.service.refusals import reason_of
 from fleetward.features.pki.service import PkiContext
 from fleetward.wire import enroll, est, signed_time
+from fleetward.wire.der import MALFORMED
 
 device_router = APIRouter(tags=["devices: enrollment"])
 _MAX_CREDENTIAL_CHARS = 1024
@@ -237,7 +238,7 @@ def _peer_id(request: Request) -> str:
         names = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(
             x509.SubjectAlternativeName
         )
-    except (ValueError, x509.ExtensionNotFound):
+    except (x509.ExtensionNotFound, *MALFORMED):
         return ""
     uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
     return uris[0].rpartition("/")[2] if uris else ""

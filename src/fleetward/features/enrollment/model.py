@@ -15,6 +15,7 @@ from fleetward.base.errors import ConflictError, ForbiddenError, InvalidInputErr
 from fleetward.base.ids import render_duration
 from fleetward.features.devices.model import Device, HardwareIdentity, HardwareKind, KeyTier
 from fleetward.features.pki.model import CsrRefusedError
+from fleetward.wire.der import MALFORMED
 from fleetward.wire.enroll import Purpose
 
 DEFAULT_CLAIM_LIFETIME = timedelta(hours=1)
@@ -197,7 +198,7 @@ def verify_request(
     _check_subject(csr.subject, device_id)
     try:
         requested = list(csr.extensions)
-    except (ValueError, x509.DuplicateExtension) as error:
+    except MALFORMED as error:
         raise _request_refused(device_id, "malformed", "readable extensions", "others") from error
     for extension in requested:
         value = extension.value

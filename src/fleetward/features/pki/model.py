@@ -6,27 +6,17 @@ from datetime import datetime
 from enum import StrEnum
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleetward.base.errors import InvalidInputError, UnauthenticatedError
 from fleetward.base.ids import parse_device_id
-from fleetward.wire.der import ends_whole
+from fleetward.wire.der import MALFORMED, ends_whole
 
 MAX_CERTIFICATE_BYTES = 16 * 1024
 # The one in use, and the last three of a device that renews and does not connect.
 MAX_LIVE_CERTIFICATES = 4
-# What cryptography raises for bytes that are not what they claim to be.
-MALFORMED = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 class CsrRefusedError(InvalidInputError):

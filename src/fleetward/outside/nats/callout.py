@@ -23,6 +23,7 @@ from fleetward.features.messaging.model import (
 from fleetward.outside.nats.config import FLEET_ACCOUNT, MAX_PAYLOAD_BYTES
 from fleetward.outside.nats.connection import NatsConnection
 from fleetward.outside.nats.mirror import AdmissionMirror
+from fleetward.wire.der import MALFORMED
 from fleetward.wire.nats_jwt import (
     AccountSigner,
     AuthorizationRequest,
@@ -169,7 +170,7 @@ class _CertificateReader:
         try:
             certificate = x509.load_pem_x509_certificate(pem.encode())
             device = self._identify(certificate)
-        except (ValueError, FleetwardError) as error:
+        except (FleetwardError, *MALFORMED) as error:
             reason = error.message if isinstance(error, FleetwardError) else "it cannot be read"
             return Refusal(
                 RefusalCode.CERTIFICATE_UNTRUSTED,

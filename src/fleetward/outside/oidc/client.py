@@ -19,11 +19,11 @@ from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
-from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.errors import InvalidKeyIdError
 from joserfc.jwk import KeySet
 
 from fleetward.base.clock import Clock
-from fleetward.base.errors import UnavailableError
+from fleetward.base.errors import FleetwardError, UnavailableError
 from fleetward.features.access.ports import Login, Person, ProviderRefusedError
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=10)
@@ -151,10 +151,15 @@ class OidcProvider:
                 },
             )
             claims.validate(now=now, leeway=_LEEWAY_S)
-        except (JoseError, KeyError, ValueError, TypeError) as error:
+        except FleetwardError:
+            raise
+        except Exception as error:
+            # The libraries let errors of numbers, types and keys through: each says that it does not hold.
             raise ProviderRefusedError(
                 f"ID token: expected one that verifies, found {type(error).__name__}: {error}"
             ) from error
+        if not isinstance(claims["sub"], str | int) or claims["sub"] == "":
+            raise ProviderRefusedError("ID token: expected sub to name somebody, found it empty or no text")
         return claims
 
     def _decode(self, text: str) -> jwt.Token:
@@ -218,7 +223,7 @@ class OidcProvider:
             ) from error
         try:
             found = json.loads(content) if len(content) <= _MAX_ANSWER_BYTES else None
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         return response.status, found if isinstance(found, dict) else {}
 

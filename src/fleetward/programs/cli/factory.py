@@ -26,6 +26,7 @@ from fleetward.base.ids import new_id, parse_device_id, parse_id
 from fleetward.features.enrollment.model import fingerprint_of
 from fleetward.programs.cli.output import json_option, print_facts, print_json, say
 from fleetward.wire import est
+from fleetward.wire.der import MALFORMED
 from fleetward.wire.shipment import FactorySigningKey, ShipmentRow, render_manifest
 
 _MAX_FILE_BYTES = 64 * 1024
@@ -140,7 +141,7 @@ def _read_fingerprint(kind: _Kind, path: Path) -> str:
             return fingerprint_of(est.parse_csr_der(csr.public_bytes(Encoding.DER)))
         load = x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate
         return fingerprint_of(load(content))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         what = "certificate request" if kind == "csr-key" else "certificate"
         raise InvalidInputError(f"{path}: expected a {what} in PEM or DER, found something else") from error
 

@@ -20,9 +20,8 @@ from cryptography.x509.verification import (
 )
 
 from fleetward.base.errors import ForbiddenError
-from fleetward.features.pki.model import MALFORMED
 from fleetward.wire import tpm
-from fleetward.wire.der import ends_whole
+from fleetward.wire.der import MALFORMED, ends_whole
 
 SECRET_BYTES = 32
 CHALLENGE_LIFETIME = timedelta(minutes=5)

@@ -18,8 +18,8 @@ from fleetward.base.ids import new_id
 from fleetward.features.attestation import model, store
 from fleetward.features.attestation.model import AttestationKey, ChipRefusedError
 from fleetward.features.attestation.store import ChallengeKind
-from fleetward.features.pki.model import MALFORMED
 from fleetward.wire import tpm
+from fleetward.wire.der import MALFORMED
 
 _MAX_PEM_BYTES = 256 * 1024
 _MAX_ANCHORS = 500

@@ -12,6 +12,7 @@ from fleetward.base.errors import InvalidInputError
 from fleetward.features.enrollment.device.messages import ChipProved, ResponseReceived, SendRequest
 from fleetward.features.enrollment.device.state import Chip
 from fleetward.wire import enroll, est, signed_time
+from fleetward.wire.der import MALFORMED
 
 OK = 200
 _MAX_DETAIL_CHARS = 300
@@ -113,14 +114,14 @@ def load_issued(body: bytes) -> list[x509.Certificate]:
     """Return the chain of the TPM lane's last answer. Raises InvalidInputError."""
     try:
         return [x509.load_der_x509_certificate(der) for der in enroll.parse_issued(body).certificate_chain]
-    except ValueError as error:
+    except MALFORMED as error:
         raise InvalidInputError("issued certificate: expected X.509, found something else") from error
 
 
 def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (InvalidSignature, *MALFORMED):
         return False
     return True
 

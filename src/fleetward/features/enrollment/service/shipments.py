@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -16,6 +15,7 @@ from fleetward.features.devices import service as devices
 from fleetward.features.devices.model import HardwareIdentity, HardwareKind
 from fleetward.features.enrollment import store
 from fleetward.features.enrollment.model import Factory
+from fleetward.wire.der import MALFORMED
 from fleetward.wire.shipment import FactoryKey, Shipment, ShipmentRefusedError, parse_rows, verify_manifest
 
 _MAX_PEM_CHARS = 64 * 1024
@@ -104,7 +104,7 @@ def load_factory_key(factory: Factory) -> FactoryKey:
     """Return a factory's public key. Raises InvalidInputError."""
     try:
         key = load_pem_public_key(factory.public_key[:_MAX_PEM_CHARS].encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise InvalidInputError(
             f"factory {factory.name}: expected a public key in PEM, found none"
         ) from error
@@ -126,7 +126,7 @@ def load_idevid_authorities(factory: Factory) -> list[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(factory.idevid_authorities.encode())
         are_authorities = all(_is_authority(one) for one in found)
-    except ValueError as error:
+    except MALFORMED as error:
         raise InvalidInputError(
             f"factory {factory.name}: expected certificates of IDevID CAs in PEM, found something else"
         ) from error

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
@@ -14,9 +15,11 @@ from fleetward.base.db import Tx
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.pki import store
 from fleetward.features.pki.authority.profiles import BACKDATE, subject_key_id
-from fleetward.features.pki.model import MALFORMED, reason_code
+from fleetward.features.pki.model import reason_code
 from fleetward.features.pki.ports import CaSigner
 from fleetward.features.pki.service.context import PkiContext
+from fleetward.wire.der import MALFORMED
+from fleetward.wire.ocsp import join_answers, split_request
 
 CRL_LIFETIME = timedelta(hours=12)
 _CRL_RENEWED_BEFORE = timedelta(hours=6)
@@ -80,16 +83,34 @@ def _sign_crl(tx: Tx, ca: CaSigner) -> bytes:
 def answer_ocsp(tx: Tx, context: PkiContext, unverified_request: bytes) -> bytes:
     """Return the DER answer to an OCSP request: good, revoked or unknown, signed by the issuer itself.
 
-    A malformed request gets RFC 6960's `malformedRequest`; a nonce of up to 32 bytes is echoed (RFC 9654).
+    A malformed request gets RFC 6960's `malformedRequest`, one about certificates of several of our CAs, for
+    which none of them can speak alone, `unauthorized`. A nonce of up to 32 bytes is echoed (RFC 9654).
     """
     try:
-        question = _parse_request(unverified_request)
+        questions = _parse_request(unverified_request)
     except InvalidInputError:
         return malformed_ocsp_request()
+    issuers = [_issuer_of(context, one.request) for one in questions]
+    known = {one.certificate: one for one in issuers if one is not None}
+    if len(known) > 1:
+        return _unsuccessful(ocsp.OCSPResponseStatus.UNAUTHORIZED)
+    ca = next(iter(known.values()), context.device_ca)
+    answers = [
+        _answer_one(tx, ca, one, is_ours=issuer is not None)
+        for one, issuer in zip(questions, issuers, strict=True)
+    ]
+    if len(answers) == 1:
+        return answers[0]
+    return join_answers(answers, lambda said: ca.private_key.sign(said, ec.ECDSA(hashes.SHA256())))
+
+
+def _issuer_of(context: PkiContext, request: ocsp.OCSPRequest) -> CaSigner | None:
+    return next((one for one in context.device_cas if _is_for(request, one.certificate)), None)
+
+
+def _answer_one(tx: Tx, ca: CaSigner, question: "_Question", *, is_ours: bool) -> bytes:
     request = question.request
-    issuer = next((one for one in context.device_cas if _is_for(request, one.certificate)), None)
-    ca = issuer or context.device_ca
-    record = None if issuer is None else store.find_certificate(tx, request.serial_number)
+    record = None if not is_ours else store.find_certificate(tx, request.serial_number)
     status, revoked_at, reason = ocsp.OCSPCertStatus.UNKNOWN, None, None
     if record is not None and record.revoked_at is not None:
         status, revoked_at = ocsp.OCSPCertStatus.REVOKED, record.revoked_at
@@ -122,7 +143,8 @@ def caching_of(answer: bytes, now: datetime) -> dict[str, str]:
     parsed = ocsp.load_der_ocsp_response(answer)
     if parsed.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL or len(parsed.extensions):
         return {"Cache-Control": "no-store"}
-    until, since = parsed.next_update_utc or now, parsed.this_update_utc
+    first = next(parsed.responses)  # all of one answer are of the same time
+    until, since = first.next_update_utc or now, first.this_update_utc
     kept = max(timedelta(), (until - now) / 3)
     return {
         "Cache-Control": f"max-age={int(kept.total_seconds())}, public, no-transform, must-revalidate",
@@ -134,8 +156,11 @@ def caching_of(answer: bytes, now: datetime) -> dict[str, str]:
 
 def malformed_ocsp_request() -> bytes:
     """Return the answer to what is no OCSP request, unsigned (RFC 6960 section 2.3)."""
-    refusal = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
-    return refusal.public_bytes(Encoding.DER)
+    return _unsuccessful(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+
+
+def _unsuccessful(status: ocsp.OCSPResponseStatus) -> bytes:
+    return ocsp.OCSPResponseBuilder.build_unsuccessful(status).public_bytes(Encoding.DER)
 
 
 @dataclass(frozen=True)
@@ -146,9 +171,14 @@ class _Question:
     nonce: bytes | None
 
 
-def _parse_request(der: bytes) -> _Question:
+def _parse_request(der: bytes) -> list[_Question]:
+    """Return what is asked about each certificate; 2 kB hold some twenty."""
     if len(der) > MAX_OCSP_REQUEST_BYTES:
         raise InvalidInputError(f"OCSP request: expected at most {MAX_OCSP_REQUEST_BYTES} bytes, found more")
+    return [_parse_one(one) for one in split_request(der)]
+
+
+def _parse_one(der: bytes) -> _Question:
     try:
         request = ocsp.load_der_ocsp_request(der)
         digest = request.hash_algorithm.digest_size
