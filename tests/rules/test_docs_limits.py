@@ -113,8 +113,8 @@ CLAIMS: dict[str, list[str]] = {
         f"| `d/<id>/cmd/<n>` | down | command *n* | {_kib(MAX_COMMAND_BYTES)} |",
         f"holds at most {nats.MAX_SUBSCRIPTIONS:,} subscriptions",
         f"one over {_kib(nats.MAX_PAYLOAD_BYTES)} ends the connection",
-        (f"more than {Patience().messages} messages or {_mib(Patience().bytes)} have to be refused within "
-        f"{flood.WINDOW_S:.0f} seconds, for whatever reason"),
+        (f"of which more than {Patience().messages} messages or {_mib(Patience().bytes)} have\n"
+        f"to be refused within {flood.WINDOW_S:.0f} seconds, for whatever reason"),
         f"held back for {_min(FLOOD_PAUSE)} minutes (`device.flooding`",
         f"begins more than {MAX_HALF_RECEIVED} messages of QoS 2",
         f"at most {bounded_json.MAX_DEPTH} levels deep and {bounded_json.MAX_VALUES:,} values",

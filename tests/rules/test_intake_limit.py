@@ -15,10 +15,16 @@ SMALL = Budgets(messages=Budget(10, 2), bytes=Budget(100, 10), told=Budget(3, 0.
 TELLING = b'{"event": "boot.refused"}'
 
 
-def batch(count: int, device: str = "cam-1", payload: bytes = b"1", start: int = 1) -> Batch:
+def lines(count: int, device: str = "cam-1", payload: bytes = b"1", start: int = 1) -> list[DeviceMessage]:
     topic = Topic(device, TopicKind.LOG)
-    messages = [DeviceMessage(topic, payload, NOW, start + one) for one in range(count)]
-    return parse(messages, {"boot.refused"})
+    return [DeviceMessage(topic, payload, NOW, start + one) for one in range(count)]
+
+
+def through(limit: Limit, messages: list[DeviceMessage], now: datetime = NOW) -> Batch:
+    """Return what is left, and what was refused, where messages are taken in."""
+    admitted, refused = limit.admit(messages, now)
+    found = limit(parse(admitted, {"boot.refused"}), now)
+    return Batch(found.items, (*refused, *found.refused))
 
 
 def limits(found: Batch) -> list[str]:
@@ -27,9 +33,9 @@ def limits(found: Batch) -> list[str]:
 
 def test_a_budget_is_spent_to_the_last_and_not_beyond() -> None:
     limit = Limit(SMALL)
-    assert limits(limit(batch(10), NOW)) == []
-    assert limits(limit(batch(2, start=100), NOW)) == [MESSAGES, MESSAGES]
-    assert len(limit(batch(1, "cam-2"), NOW).items) == 1
+    assert limits(through(limit, lines(10), NOW)) == []
+    assert limits(through(limit, lines(2, start=100), NOW)) == [MESSAGES, MESSAGES]
+    assert len(through(limit, lines(1, "cam-2"), NOW).items) == 1
 
 
 @pytest.mark.parametrize(
@@ -37,27 +43,27 @@ def test_a_budget_is_spent_to_the_last_and_not_beyond() -> None:
 )
 def test_it_comes_back_with_time_up_to_the_burst(after_s: float, admitted: int) -> None:
     limit = Limit(SMALL)
-    limit(batch(10), NOW)
-    again = limit(batch(20, start=100), NOW + timedelta(seconds=after_s))
+    through(limit, lines(10), NOW)
+    again = through(limit, lines(20, start=100), NOW + timedelta(seconds=after_s))
     assert len(again.items) == admitted
 
 
 @pytest.mark.parametrize(("back_s", "admitted"), [(3600, 2), (31, 2), (30, 0), (1, 0)])
 def test_a_clock_that_was_set_back_counts_from_there(back_s: float, admitted: int) -> None:
     limit = Limit(SMALL)
-    limit(batch(10), NOW)
+    through(limit, lines(10), NOW)
     back = NOW - timedelta(seconds=back_s)
-    assert len(limit(batch(5, start=100), back).items) == 0
-    assert len(limit(batch(5, start=200), back + timedelta(seconds=1)).items) == admitted
+    assert len(through(limit, lines(5, start=100), back).items) == 0
+    assert len(through(limit, lines(5, start=200), back + timedelta(seconds=1)).items) == admitted
 
 
 def test_large_messages_are_bounded_by_their_bytes() -> None:
-    found = Limit(SMALL)(batch(4, payload=b'"' + b"x" * 31 + b'"'), NOW)
+    found = through(Limit(SMALL), lines(4, payload=b'"' + b"x" * 31 + b'"'), NOW)
     assert (len(found.items), limits(found)) == (3, [BYTES])
 
 
 def test_a_line_over_the_budget_of_told_events_is_kept_untold() -> None:
-    found = Limit(SMALL)(batch(4, payload=TELLING), NOW)
+    found = through(Limit(SMALL), lines(4, payload=TELLING), NOW)
     assert [one.is_told for one in found.items] == [True, True, True, False]
     assert limits(found) == [TOLD]
     assert "told" in found.refused[0].reason
@@ -66,22 +72,21 @@ def test_a_line_over_the_budget_of_told_events_is_kept_untold() -> None:
 def test_what_comes_again_in_another_batch_is_not_counted_twice_and_judged_the_same() -> None:
     limit = Limit(SMALL)
     for _ in range(5):
-        found = limit(batch(12), NOW)
+        found = through(limit, lines(12), NOW)
         assert (len(found.items), limits(found)) == (10, [MESSAGES, MESSAGES])
 
 
 def test_what_was_refused_before_stays_refused() -> None:
-    broken = parse([DeviceMessage(Topic("cam-1", TopicKind.LOG), b"{", NOW, 1)], ())
-    found = Limit(SMALL)(broken, NOW)
+    found = through(Limit(SMALL), lines(1, payload=b"{"))
     assert (found.items, limits(found)) == ((), [""])
 
 
 def test_memory_is_bounded_and_who_floods_is_not_forgotten() -> None:
     limit = Limit(SMALL, max_devices=5)
-    limit(batch(10, "flood"), NOW)
+    through(limit, lines(10, "flood"), NOW)
     for number in range(50):
-        limit(batch(1, f"quiet-{number}"), NOW)
-        assert limits(limit(batch(1, "flood", start=1_000 + number), NOW)) == [MESSAGES]
+        through(limit, lines(1, f"quiet-{number}"), NOW)
+        assert limits(through(limit, lines(1, "flood", start=1_000 + number), NOW)) == [MESSAGES]
     assert len(limit) == 5
 
 
@@ -104,3 +109,14 @@ def test_a_new_window_forgets_the_one_before() -> None:
     assert not watch.note("cam-1", WINDOW_S, messages=3)
     assert watch.note("cam-1", WINDOW_S)
     assert watch.note("cam-1", 2 * WINDOW_S, messages=4)
+
+
+def test_what_cannot_be_read_costs_as_much_as_what_can() -> None:
+    limit = Limit(SMALL)
+    assert limits(through(limit, lines(12, payload=b"{"))) == [MESSAGES, MESSAGES, *[""] * 10]
+    assert limits(through(limit, lines(1, start=50))) == [MESSAGES]
+
+
+def test_what_is_within_the_budgets_never_looks_like_a_flood() -> None:
+    most = Limit(SMALL).most_within(10)
+    assert (most.messages, most.bytes) == (30, 200)

@@ -11,8 +11,9 @@ import msgspec
 from fleetward.base.db import Database
 from fleetward.base.errors import InvalidInputError
 from fleetward.features.messaging import service
-from fleetward.features.messaging.intake.batch import DeviceMessage, Refused, Stage
+from fleetward.features.messaging.intake.batch import Admit, DeviceMessage, Refused, Stage
 from fleetward.features.messaging.intake.keep import ACTOR, TakenIn, keep
+from fleetward.features.messaging.intake.limit import admit_all
 from fleetward.features.messaging.intake.parse import parse
 from fleetward.features.messaging.model import AdmissionRecord, CommandRecord, Shadow
 
@@ -84,17 +85,22 @@ def admission_page(db: Database, after: str) -> list[AdmissionRecord]:
 
 
 def take_in(
-    db: Database, stages: Sequence[Stage], messages: Sequence[DeviceMessage], told_kinds: Collection[str]
+    db: Database,
+    stages: Sequence[Stage],
+    messages: Sequence[DeviceMessage],
+    told_kinds: Collection[str],
+    admit: Admit = admit_all,
 ) -> tuple[TakenIn, tuple[Refused, ...]]:
-    """Take in messages of devices: read them, pass them through `stages`, write what changes states.
+    """Take in messages of devices: read those that `admit` lets through, pass them through `stages`, write.
 
     Return what came of them, with the readings to keep, and what was refused.
     """
-    batch = parse(messages, told_kinds)
     now = db.clock.now()
+    admitted, refused = admit(messages, now)
+    batch = parse(admitted, told_kinds)
     for stage in stages:
         batch = stage(batch, now)
-    return keep(db, batch), batch.refused
+    return keep(db, batch), (*refused, *batch.refused)
 
 
 def commands_for(db: Database, devices: Collection[str]) -> list[CommandRecord]:

@@ -37,7 +37,9 @@ T = TypeVar("T")
 OnMessage = Callable[[Msg], Awaitable[None]]
 Stop = Callable[[], Coroutine[Any, Any, None]]
 _STREAM_OF = {"telemetry": TELEMETRY, "log": LOGS, "metrics": METRICS}
-# The last records are found by looking back ever further; each look costs one small request.
+# The last records are found by looking back ever further; each look costs two small requests. Where there are
+# no more than a few times as many as are asked for, all are read.
+_FEW = 2
 _LOOK_BACK = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=2), timedelta(days=1))
 _ANSWER_TIMEOUT_S = 15.0
 _MAX_UNREAD = 1_000
@@ -116,10 +118,11 @@ class Archive:
         subject = kept_subject(device, kind, stream or "*")
         name = _STREAM_OF[kind]
         since = None
-        for back in _LOOK_BACK:
-            if await count_since(self._js, name, subject, self._clock.now() - back) >= limit:
-                since = self._clock.now() - back
-                break
+        if await count_since(self._js, name, subject, None) > _FEW * limit:
+            for back in _LOOK_BACK:
+                if await count_since(self._js, name, subject, self._clock.now() - back) >= limit:
+                    since = self._clock.now() - back
+                    break
         last: deque[bytes] = deque(maxlen=limit)
         async for message in read_stream(self._js, name, subject, since=since):
             last.append(message.data)

@@ -47,7 +47,8 @@ class HalfReceived:
         js: JetStreamContext,
         admission: AdmissionMirror,
         sessions: LiveSessions,
-        on_flood: Callable[[str, int], None],
+        *,
+        on_flood: Callable[[str, str], None],
     ) -> None:
         self._js = js
         self._admission = admission
@@ -74,7 +75,7 @@ class HalfReceived:
         held = Counter(_client_of(subject) for subject in info.state.subjects or {})
         greedy = {device: count for device, count in held.items() if count > MAX_HALF_RECEIVED}
         for device, count in greedy.items():
-            self._on_flood(device, count)
+            self._on_flood(device, f"it began {count} messages of QoS 2 without releasing them")
             await self._drop(device, "it holds too many")
         if is_sweep:
             self._swept_s = time.monotonic()

@@ -6,7 +6,8 @@ the message lies; acknowledged there after it is kept. QoS 0: from plain subscri
 
 import asyncio
 import re
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from functools import lru_cache
@@ -19,7 +20,9 @@ from fleetward.base.errors import InvalidInputError
 from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
 from fleetward.features.messaging.intake.batch import DeviceMessage, Stage, repeat_key
+from fleetward.features.messaging.intake.flood import WINDOW_S, FloodWatch
 from fleetward.features.messaging.intake.keep import TakenReading
+from fleetward.features.messaging.intake.limit import Limit
 from fleetward.features.messaging.model import Shadow
 from fleetward.outside.nats.batch import BatchPublisher, Outgoing
 from fleetward.outside.nats.config import MAX_PAYLOAD_BYTES
@@ -57,6 +60,9 @@ _KEPT_AS = {
 }
 
 
+OnFlood = Callable[[str, str], None]
+
+
 class Ingest:
     """Checks messages and keeps them: readings in JetStream, shadows and results in SQL."""
 
@@ -71,14 +77,18 @@ class Ingest:
         refusals: RefusalRecorder,
         downlink: Downlink,
         dead_letters: DeadLetterBox,
+        limit: Limit,
         stages: Sequence[Stage],
+        on_flood: OnFlood,
         told_kinds: Collection[str],
     ) -> None:
         """Prepare.
 
         Args:
             unpromised: by which messages of QoS 0 come in; nothing else may depend on it.
+            limit: what each device may send.
             stages: what messages pass between being read and being kept.
+            on_flood: told who sends what the budgets cannot hold, and what it does; must be quick.
             told_kinds: kinds of events that a device may tell of in its log.
         """
         self._db = db
@@ -90,7 +100,10 @@ class Ingest:
         self._refusals = refusals
         self._downlink = downlink
         self._dead_letters = dead_letters
-        self._stages = stages
+        self._admit = limit.admit
+        self._stages: tuple[Stage, ...] = (limit, *stages)
+        self._on_flood = on_flood
+        self._arriving = FloodWatch(limit.most_within(WINDOW_S))
         self._told_kinds = told_kinds
         # Devices use the same topics again and again.
         self._parse_subject = lru_cache(_MAX_TOPICS)(parse_subject)
@@ -130,7 +143,7 @@ class Ingest:
             return
         loop = asyncio.get_running_loop()
         taken, refused = await loop.run_in_executor(
-            self._threads, handlers.take_in, self._db, self._stages, messages, self._told_kinds
+            self._threads, handlers.take_in, self._db, self._stages, messages, self._told_kinds, self._admit
         )
         for one in refused:
             topic, size = one.message.topic, len(one.message.unverified_payload)
@@ -175,7 +188,13 @@ class Ingest:
         )
 
     def _on_unpromised(self, subject: bytes, _reply: bytes, headers: bytes, payload: bytes) -> None:
-        """Queue a QoS 0 message; a QoS 1 message comes by this way too, and is left to the consumer."""
+        """Queue a QoS 0 message; a QoS 1 message comes by this way too, and is left to the consumer.
+
+        So all is seen here as it arrives, before it waits for anything: who floods is known at once.
+        """
+        device = subject.split(b".", 2)[1].decode(errors="replace")
+        if self._arriving.note(device, time.monotonic(), size=len(payload)):
+            self._on_flood(device, f"it sent more within {WINDOW_S:.0f} s than its budgets hold")
         if not _IS_UNPROMISED.search(headers):
             return
         found = self._parse(subject.decode(errors="replace"), payload, self._clock.now(), 0)

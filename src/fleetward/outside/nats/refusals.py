@@ -145,14 +145,10 @@ class RefusalRecorder:
         """Count what a device was refused, told or not; it is held back when that is too much."""
         if self._floods.note(device, time.monotonic(), messages=messages, size=size):
             most = f"{self._patience.messages} messages or {self._patience.bytes // 1024**2} MiB"
-            self._hold(device, f"over {most} of it had to be refused within {WINDOW_S:.0f} s")
+            self.note_flood(device, f"over {most} of it had to be refused within {WINDOW_S:.0f} s")
 
-    def note_half_received(self, device: str, count: int) -> None:
-        """Record that a device holds too many messages of QoS 2 that it does not release."""
-        self._hold(device, f"it began {count} messages of QoS 2 without releasing one")
-
-    def _hold(self, device: str, what: str) -> None:
-        """Have a device held back for a while: to go on hearing it would cost the others."""
+    def note_flood(self, device: str, what: str) -> None:
+        """Have a device held back for a while, and tell: to go on hearing it would cost the others."""
         try:
             self._queue.put_nowait(_Flood(device, what))
         except asyncio.QueueFull:

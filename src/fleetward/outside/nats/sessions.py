@@ -226,7 +226,7 @@ class LiveSessions:
         for session in self.of_device(device):
             refusal = find_refusal(record, self.certificate_of(session), self._clock.now())
             if refusal is not None:
-                self._end(session, refusal)
+                self.end(session, refusal)
 
     def _on_record(self, record: AdmissionRecord, known: AdmissionRecord | None) -> None:
         self.enforce(record.device)
@@ -234,9 +234,10 @@ class LiveSessions:
             return
         for session in self.of_device(record.device):
             if not self.serial_of(session.key):  # it may well be on the certificate just revoked
-                self._end(session, _revoked(record.device))
+                self.end(session, _revoked(record.device))
 
-    def _end(self, session: LiveSession, refusal: Refusal) -> None:
+    def end(self, session: LiveSession, refusal: Refusal) -> None:
+        """End a session: as soon as its server answers."""
         self._on_kick(session, refusal)
         task = asyncio.create_task(self._kick(session))
         self._kicks.add(task)

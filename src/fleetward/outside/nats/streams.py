@@ -197,20 +197,19 @@ def sequence_of(message: Msg) -> int:
     return int(tokens[5] if len(tokens) == _SHORT_REPLY else tokens[7])
 
 
-async def count_since(js: JetStreamContext, stream: str, subject: str, since: datetime) -> int:
-    """Return how many messages lie under `subject` since a time."""
-    info = await js.add_consumer(
-        stream,
-        ConsumerConfig(
-            filter_subject=subject,
-            deliver_policy=DeliverPolicy.BY_START_TIME,
-            opt_start_time=since,
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=5.0,
-            mem_storage=True,
-            num_replicas=1,
-        ),
+async def count_since(js: JetStreamContext, stream: str, subject: str, since: datetime | None) -> int:
+    """Return how many messages lie under `subject`: all, or those since a time."""
+    config = ConsumerConfig(
+        filter_subject=subject,
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=5.0,
+        mem_storage=True,
+        num_replicas=1,
     )
+    if since is not None:
+        config = config.evolve(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=since)
+    info = await js.add_consumer(stream, config)
     await js.delete_consumer(stream, info.name)
     return info.num_pending or 0
 

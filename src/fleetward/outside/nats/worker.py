@@ -14,7 +14,7 @@ from fleetward.base.logging import get_logger
 from fleetward.features.messaging import handlers
 from fleetward.features.messaging.intake.batch import Stage
 from fleetward.features.messaging.intake.limit import Budgets, Limit
-from fleetward.features.messaging.model import Refusal
+from fleetward.features.messaging.model import Refusal, RefusalCode
 from fleetward.outside.nats import events, ingest
 from fleetward.outside.nats.connection import NatsConnection, retry
 from fleetward.outside.nats.consumer import DurableConsumer
@@ -118,7 +118,9 @@ class Worker:
             refusals=shared.refusals,
             downlink=self._downlink,
             dead_letters=dead_letters,
-            stages=(Limit(Budgets()), *parts.stages),
+            limit=Limit(Budgets()),
+            stages=parts.stages,
+            on_flood=self._end_flood,
             told_kinds=parts.told_kinds,
         )
         self._handler = events.EventHandler(
@@ -131,7 +133,7 @@ class Worker:
         )
         self._consumers = self._make_consumers(lines.promised, dead_letters)
         self._half_received = HalfReceived(
-            shared.js, shared.admission, self.sessions, shared.refusals.note_half_received
+            shared.js, shared.admission, self.sessions, on_flood=self._end_flood
         )
         self._hearings = [
             Hearing(shared.js, shared.db, shared.threads, dead_letters, one) for one in parts.hears
@@ -162,6 +164,13 @@ class Worker:
                 ack_wait_s=2.0,  # a revocation waits no longer than that when a process dies over it
             ),
         ]
+
+    def _end_flood(self, device: str, what: str) -> None:
+        """End what a device that floods has, at once; the hold that keeps it away takes a moment longer."""
+        finding = f"Device {device} was cut off: {what}."
+        for session in self.sessions.of_device(device):
+            self.sessions.end(session, Refusal(RefusalCode.HELD, finding, device))
+        self._shared.refusals.note_flood(device, what)
 
     async def prepare(self) -> None:
         """Create the durable consumers: from then on no acknowledged message passes us by."""

@@ -1,6 +1,7 @@
 """What goes through the stages: messages as they came, then typed values."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -65,6 +66,10 @@ class Batch:
 
 
 Stage: TypeAlias = feature.Stage[Batch]
+# Tells the messages that may be read from those that are over a budget.
+Admit: TypeAlias = Callable[
+    [Sequence[DeviceMessage], datetime], tuple[Sequence[DeviceMessage], Sequence[Refused]]
+]
 
 
 def repeat_key(message: DeviceMessage, reading: Reading) -> str | None:

@@ -11,7 +11,7 @@ WINDOW_S = 10.0
 
 @dataclass(frozen=True)
 class Patience:
-    """How much of one device may be refused within ten seconds."""
+    """How much of one device may come, or be refused, within ten seconds."""
 
     messages: int = 500
     bytes: int = 8 * 1024**2
@@ -26,7 +26,7 @@ class _Count:
 
 
 class FloodWatch:
-    """Counts what is refused of each device, in windows of ten seconds. Not thread-safe."""
+    """Counts what comes, or is refused, of each device, in windows of ten seconds. Not thread-safe."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
@@ -34,7 +34,7 @@ class FloodWatch:
         self._counts: dict[str, _Count] = {}
 
     def note(self, device: str, now_s: float, *, messages: int = 1, size: int = 0) -> bool:
-        """Note refused messages and their bytes; return True the first time in a window that it is too much.
+        """Note messages and their bytes; return True the first time in a window that it is too much.
 
         Args:
             now_s: of the monotonic clock.

@@ -1,17 +1,19 @@
-"""The stage that keeps one device from filling the room of all: budgets of messages, bytes and told events.
+"""What keeps one device from filling the room of all: budgets of messages, bytes and told events.
 
+The first two are asked before a message is read, for reading is most of what it costs; the third is a stage.
 A budget is a bucket: so much at once, after a long silence too, and so much a second on average. What a
 device sends over it is refused, and told; its neighbours have buckets of their own. A worker counts for
 itself: of n workers a device gets up to n budgets.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Lock
 
 from fleetward.features.messaging.intake.batch import Batch, DeviceMessage, Item, Refused
+from fleetward.features.messaging.intake.flood import Patience
 
 MESSAGES, BYTES, TOLD = "messages", "bytes", "told"
 # Who floods was heard a moment ago and is never the one forgotten: forgetting fills a quiet device's buckets.
@@ -61,63 +63,84 @@ class _Bucket:
 
 
 class Limit:
-    """The stage; it remembers how much is left to the devices heard last. Thread-safe."""
+    """Remembers how much is left to the devices heard last. Thread-safe."""
 
     def __init__(self, budgets: Budgets, *, max_devices: int = MAX_DEVICES) -> None:
-        self._budgets = (
-            (MESSAGES, budgets.messages),
-            (BYTES, budgets.bytes),
-            (TOLD, budgets.told),
-        )
+        self._budgets = {MESSAGES: budgets.messages, BYTES: budgets.bytes, TOLD: budgets.told}
         self._max_devices = max_devices
         self._buckets: OrderedDict[str, dict[str, _Bucket]] = OrderedDict()
-        self._verdicts: OrderedDict[tuple[str, int, datetime], str] = OrderedDict()
+        self._verdicts: OrderedDict[tuple[str, int, datetime, bool], str] = OrderedDict()
         self._lock = Lock()
 
+    def most_within(self, seconds: float) -> Patience:
+        """Return what a device can send within a time and be within its budgets."""
+        messages, size = self._budgets[MESSAGES], self._budgets[BYTES]
+        return Patience(
+            int(messages.burst + seconds * messages.per_s), int(size.burst + seconds * size.per_s)
+        )
+
+    def admit(
+        self, messages: Sequence[DeviceMessage], now: datetime
+    ) -> tuple[list[DeviceMessage], list[Refused]]:
+        """Return the messages that are within the budgets of messages and bytes, and those that are not."""
+        admitted: list[DeviceMessage] = []
+        refused: list[Refused] = []
+        with self._lock:
+            for message in messages:
+                costs = {MESSAGES: 1, BYTES: len(message.unverified_payload)}
+                limit = self._judge(message, costs, now.timestamp(), is_told=False)
+                if limit:
+                    refused.append(Refused(message, _reason(limit), limit))
+                else:
+                    admitted.append(message)
+        return admitted, refused
+
     def __call__(self, batch: Batch, now: datetime) -> Batch:
-        """Return a batch without what is over a budget; a line over that of told events is kept, untold."""
+        """Return a batch in which a line over the budget of told events is kept, untold."""
         items: list[Item] = []
         refused: list[Refused] = []
         with self._lock:
-            for item, limit in self._judge(batch.items, now.timestamp()):
-                if not limit:
-                    items.append(item)
-                    continue
-                refused.append(Refused(item.message, _reason(limit), limit))
-                if limit == TOLD:
-                    items.append(replace(item, is_told=False))
+            for item in batch.items:
+                limit = item.is_told and self._judge(item.message, {TOLD: 1}, now.timestamp(), is_told=True)
+                if limit:
+                    refused.append(Refused(item.message, _reason(limit), limit))
+                items.append(replace(item, is_told=False) if limit else item)
         return Batch(tuple(items), batch.refused + tuple(refused))
 
     def __len__(self) -> int:
         """Return of how many devices something is remembered."""
         return len(self._buckets)
 
-    def _judge(self, items: Iterable[Item], now_s: float) -> Iterable[tuple[Item, str]]:
-        for item in items:
-            message = item.message
-            key = (message.topic.subject, message.sequence, message.received_at)
-            verdict = self._verdicts.get(key)
-            if verdict is None:
-                verdict = self._verdicts[key] = self._charge(message, now_s, is_told=item.is_told)
-                if len(self._verdicts) > _MAX_REMEMBERED:
-                    self._verdicts.popitem(last=False)
-            yield item, verdict
+    def _judge(self, message: DeviceMessage, costs: Mapping[str, int], now_s: float, *, is_told: bool) -> str:
+        """Return the budget that a message is over, or "": the same when the message comes again."""
+        key = (message.topic.subject, message.sequence, message.received_at, is_told)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            verdict = self._verdicts[key] = self._charge(message.topic.device, costs, now_s)
+            if len(self._verdicts) > _MAX_REMEMBERED:
+                self._verdicts.popitem(last=False)
+        return verdict
 
-    def _charge(self, message: DeviceMessage, now_s: float, *, is_told: bool) -> str:
-        """Return the budget that a message is over, "" when it is within all."""
-        buckets = self._buckets.get(message.topic.device)
+    def _charge(self, device: str, costs: Mapping[str, int], now_s: float) -> str:
+        buckets = self._buckets.get(device)
         if buckets is None:
-            buckets = {name: _Bucket(budget.burst, now_s) for name, budget in self._budgets}
-            self._buckets[message.topic.device] = buckets
+            buckets = {name: _Bucket(budget.burst, now_s) for name, budget in self._budgets.items()}
+            self._buckets[device] = buckets
             if len(self._buckets) > self._max_devices:
                 self._buckets.popitem(last=False)
         else:
-            self._buckets.move_to_end(message.topic.device)
-        costs = {MESSAGES: 1, BYTES: len(message.unverified_payload), TOLD: is_told}
-        for name, budget in self._budgets:
-            if costs[name] and not buckets[name].take(budget, costs[name], now_s):
+            self._buckets.move_to_end(device)
+        for name, cost in costs.items():
+            if not buckets[name].take(self._budgets[name], cost, now_s):
                 return name
         return ""
+
+
+def admit_all(
+    messages: Sequence[DeviceMessage], _now: datetime
+) -> tuple[Sequence[DeviceMessage], list[Refused]]:
+    """Admit messages that somebody else has counted, or nobody counts."""
+    return messages, []
 
 
 def _reason(limit: str) -> str:
