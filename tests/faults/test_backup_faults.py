@@ -1,6 +1,7 @@
 """Backups and restores that are cut off, damaged, misled: nothing half has a whole one's name."""
 
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -12,7 +13,13 @@ import pytest
 from fleetward.base.clock import SystemClock
 from fleetward.base.config import ServerConfig
 from fleetward.base.db import Database
-from fleetward.base.errors import ConflictError, CorruptDataError, InvalidInputError, NewerDataError
+from fleetward.base.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptDataError,
+    InvalidInputError,
+    NewerDataError,
+)
 from fleetward.base.layout import DataFolder
 from fleetward.outside.sealed.age import WrongPassphraseError
 from fleetward.outside.sealed.archive import ArchiveWriter, read_archive
@@ -122,6 +129,20 @@ def test_only_an_empty_place_is_taken(good: Path, tmp_path: Path) -> None:
         put_back(place, good)
     put_back(place, good)
     assert is_platform(place)
+
+
+def test_only_the_owner_saves_and_restores(
+    made: Path, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 54_321)
+    with pytest.raises(ConfigError, match="54321"):
+        take(made, tmp_path / "one.age")
+    with pytest.raises(ConfigError, match="54321"):
+        put_back(place, good)
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+    assert list(place.iterdir()) == []
 
 
 def test_another_passphrase_changes_nothing(good: Path, tmp_path: Path) -> None:

@@ -66,8 +66,15 @@ class _EkKind:
         return self.digest.name
 
 
-_LOW, _HIGH = _EkKind(hashes.SHA256(), 128), _EkKind(hashes.SHA384(), 256)
-_EK_KIND_OF = {"rsa2048": _LOW, "secp256r1": _LOW, "rsa3072": _HIGH, "secp384r1": _HIGH}
+_LOW, _HIGH, _HIGHEST = (
+    _EkKind(hashes.SHA256(), 128),
+    _EkKind(hashes.SHA384(), 256),
+    _EkKind(hashes.SHA512(), 256),
+)
+_EK_KIND_OF = {
+    "rsa2048": _LOW, "secp256r1": _LOW, "rsa3072": _HIGH, "rsa4096": _HIGH, "secp384r1": _HIGH,
+    "secp521r1": _HIGHEST,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,7 @@ def make_credential(endorsement_key: EndorsementKey, name: bytes, secret: bytes)
     It is a TPM2B_ID_OBJECT and its TPM2B_ENCRYPTED_SECRET (Part 1, clause 24).
 
     Raises:
-        InvalidInputError: an endorsement key of another kind than RSA 2048, RSA 3072, P-256 or P-384.
+        InvalidInputError: an endorsement key of another kind than RSA 2048, 3072 or 4096, P-256, 384 or 521.
     """
     kind = _kind_of(endorsement_key)
     if isinstance(endorsement_key, rsa.RSAPublicKey):
@@ -222,7 +229,7 @@ def _kind_of(key: EndorsementKey) -> _EkKind:
     kind = _EK_KIND_OF.get(found)
     if kind is None:
         raise InvalidInputError(
-            f"endorsement key: expected RSA of 2048 or 3072 bits, P-256 or P-384, found {found}"
+            f"endorsement key: expected RSA of 2048, 3072 or 4096 bits, P-256, P-384 or P-521, found {found}"
         )
     return kind
 
@@ -233,7 +240,7 @@ def _agree_seed(endorsement_key: ec.EllipticCurvePublicKey, kind: _EkKind) -> tu
     shared = ephemeral.exchange(ec.ECDH(), endorsement_key)
     ours, theirs = ephemeral.public_key().public_numbers(), endorsement_key.public_numbers()
     x, y, party_v = (
-        value.to_bytes(endorsement_key.key_size // 8, "big") for value in (ours.x, ours.y, theirs.x)
+        value.to_bytes((endorsement_key.key_size + 7) // 8, "big") for value in (ours.x, ours.y, theirs.x)
     )
     content = struct.pack(">I", 1) + shared + b"IDENTITY\0" + x + party_v
     return hashlib.new(kind.digest_name, content).digest(), _sized(x) + _sized(y)

@@ -23,8 +23,8 @@ NICENESS = 10
 class SlowWork:
     """At most `threads` pieces of work at once, and `waiting` more that wait for their turn.
 
-    It runs at a lower priority than the rest of the process. Thread-safe. Never run it in the threads that routes
-    share: these would all stand still in the queue.
+    It runs at a lower priority than the rest of the process. Thread-safe. Never run it in the threads that
+    routes share: these would all stand still in the queue.
 
     Args:
         what: names the limit in its refusal, e.g. "password checks".

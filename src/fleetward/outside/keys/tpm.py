@@ -5,7 +5,6 @@ stage and agent take turns, and a chip that was powered off and on is simply the
 (SRK, EK, AK) are persistent objects in the chip; device keys are blobs on disk that only this chip can load.
 """
 
-import functools
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from fleetward.base.files import sync_folder, write_secret
 from fleetward.base.ids import parse_id
 from fleetward.features.devices.model import KeyTier
 from fleetward.outside.keys import offload
+from fleetward.outside.keys import tpm_ek as ek
 from fleetward.outside.keys import tpm_nv as nv
 from fleetward.outside.keys import tpm_pcrs as registers
 from fleetward.outside.keys.signing import sign_csr
@@ -37,21 +37,6 @@ class ChallengeRefusedError(ForbiddenError):
     """A credential that was not made for this chip and its attestation key."""
 
     code = "challenge_refused"
-
-
-@dataclass(frozen=True)
-class _EkKind:
-    """A kind of endorsement key (TCG EK Credential Profile, section 2.2)."""
-
-    template: str
-    handle: int
-    certificate_index: int
-
-
-_EK_KINDS = (
-    _EkKind("EK-RSA2048", 0x81010001, 0x01C00002),
-    _EkKind("EK-ECC256", 0x81010016, 0x01C0000A),
-)
 
 
 @dataclass(frozen=True)
@@ -153,12 +138,11 @@ class TpmKeyStore:
 
     def ek_certificate_chain(self) -> list[bytes]:
         with self._open() as esys:
-            for kind in _EK_KINDS:
-                found = nv.find_content(self._tss, esys, kind.certificate_index)
-                if found is not None:
-                    stored = nv.read_ek_issuers(self._tss, esys)
-                    # Those of the settings first: the platform takes few, and somebody chose them.
-                    return list(dict.fromkeys([nv.trim_der(found), *self._ek_issuers, *stored]))[:_MAX_CHAIN]
+            found = ek.find_certificate(self._tss, esys)
+            if found is not None:
+                stored = nv.read_ek_issuers(self._tss, esys)
+                # Those of the settings first: the platform takes few, and somebody chose them.
+                return list(dict.fromkeys([found[1], *self._ek_issuers, *stored]))[:_MAX_CHAIN]
         raise KeyUnavailableError(
             f"TPM at {self._tcti}: expected an endorsement key certificate in it, found none",
             hint="Ask the chip's maker for it, or enroll this device by claim in a lower tier.",
@@ -184,7 +168,8 @@ class TpmKeyStore:
                 "credential: expected TPM structures, found something else"
             ) from error
         with self._open() as esys:
-            ak, ek = self._persistent(esys, AK_HANDLE, self._make_ak), self._ek(esys)
+            ak, key = self._persistent(esys, AK_HANDLE, self._make_ak), self._ek(esys)
+            by_password = self._opens_by_password(esys, key)
             session = esys.start_auth_session(
                 tss.ESYS_TR.NONE, tss.ESYS_TR.NONE, tss.TPM2_SE.POLICY,
                 tss.TPMT_SYM_DEF(algorithm=tss.TPM2_ALG.NULL), tss.TPM2_ALG.SHA256,
@@ -199,7 +184,12 @@ class TpmKeyStore:
                     0,
                 )
                 opened = esys.activate_credential(
-                    ak, ek, blob, secret, session1=tss.ESYS_TR.PASSWORD, session2=session
+                    ak,
+                    key,
+                    blob,
+                    secret,
+                    session1=tss.ESYS_TR.PASSWORD,
+                    session2=tss.ESYS_TR.PASSWORD if by_password else session,
                 )
             except tss.TSS2_Exception as error:
                 raise ChallengeRefusedError(
@@ -275,6 +265,11 @@ class TpmKeyStore:
         finally:
             esys.flush_context(transient)
 
+    def _opens_by_password(self, esys: Any, key: Any) -> bool:
+        """Whether the template lets the key be used by its password, which is empty: the high range does."""
+        public, *_ = esys.read_public(key)
+        return bool(public.publicArea.objectAttributes & self._tss.TPMA_OBJECT.USERWITHAUTH)
+
     def _make_srk(self, esys: Any) -> Any:
         kind = self._tss.TPMA_OBJECT.RESTRICTED | self._tss.TPMA_OBJECT.DECRYPT
         template = self._template("ecc256:aes128cfb", kind)
@@ -297,27 +292,19 @@ class TpmKeyStore:
 
     def _ek(self, esys: Any) -> Any:
         """Return the endorsement key whose certificate the chip holds, made from its template if needed."""
-        present = nv.list_handles(self._tss, esys, self._tss.TPM2_HT.PERSISTENT)
-        for kind in _EK_KINDS:
-            if nv.find_content(self._tss, esys, kind.certificate_index) is None:
-                continue
-            if kind.handle in present:
-                return esys.tr_from_tpmpublic(kind.handle)
-            return self._persistent(esys, kind.handle, functools.partial(self._make_ek, name=kind.template))
-        raise KeyUnavailableError(f"TPM at {self._tcti}: expected an endorsement key certificate, found none")
-
-    def _make_ek(self, esys: Any, name: str) -> Any:
-        utils = self._tss.utils
-
-        def read(index: int) -> bytes:
-            found = nv.find_content(self._tss, esys, int(index))
-            if found is None:
-                raise utils.NoSuchIndex(index)
-            return found
-
-        _, template = utils.create_ek_template(name, read)
-        endorsement, owner = self._tss.ESYS_TR.ENDORSEMENT, self._tss.ESYS_TR.OWNER
-        return esys.create_primary(self._tss.TPM2B_SENSITIVE_CREATE(), template, endorsement)[0], owner
+        tss, found = self._tss, ek.find_certificate(self._tss, esys)
+        if found is None:
+            raise KeyUnavailableError(
+                f"TPM at {self._tcti}: expected an endorsement key certificate, found none"
+            )
+        kept = ek.find_persistent(tss, esys, *found)
+        if kept is not None:
+            return kept
+        transient = ek.make(tss, esys, *found)
+        try:
+            return esys.evict_control(tss.ESYS_TR.OWNER, transient, ek.free_handle(tss, esys, found[0]))
+        finally:
+            esys.flush_context(transient)
 
     def _ecdsa(self) -> Any:
         scheme = self._tss.TPMT_SIG_SCHEME(scheme=self._tss.TPM2_ALG.ECDSA)

@@ -31,7 +31,7 @@ from fleetward.base.layout import DataFolder
 from fleetward.outside.nats.connection import NatsConnection
 from fleetward.outside.nats.snapshots import SAVED_STREAMS, read_stream_snapshot
 from fleetward.outside.sealed.archive import ArchiveWriter, verify_archive
-from fleetward.programs.server.guard import hold_folder
+from fleetward.programs.server.guard import check_owner, hold_folder
 from fleetward.programs.server.initialise import load_notary, open_database
 from fleetward.programs.server.lent_broker import streams_of_running, streams_of_stopped
 
@@ -82,6 +82,7 @@ def take_backup(
     Raises:
         ConflictError: there is such a file, or another backup is being taken.
         InvalidInputError: the file would lie in the folder that it saves.
+        ConfigError: we run as another user than the folder's owner.
         UnavailableError: a part of the platform does not hand over what it holds.
         CorruptDataError: a part is damaged, or the file read back is not what was written.
     """
@@ -89,6 +90,7 @@ def take_backup(
     if folder.path in file.parents:
         raise InvalidInputError(f"{file}: expected a place outside of {folder.path}, found it inside")
     _check_absent(file)
+    check_owner(folder)
     with ExitStack() as stack:
         stack.enter_context(_alone(folder.path / "backup.lock", what="backup of this platform"))
         is_running = not _try_to_hold(stack, folder)

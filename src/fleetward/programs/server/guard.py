@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fleetward.base.config import Ports, ServerConfig
-from fleetward.base.errors import ConflictError, PortInUseError
+from fleetward.base.errors import ConfigError, ConflictError, PortInUseError
 from fleetward.base.layout import DataFolder
 
 
@@ -30,6 +30,20 @@ def hold_folder(folder: DataFolder) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_owner(folder: DataFolder) -> None:
+    """Pass when what we write into the folder belongs to its owner: the platform could not open it else.
+
+    Raises:
+        ConfigError: we run as somebody else, root for example.
+    """
+    owner = folder.path.stat().st_uid
+    if owner != os.geteuid():
+        raise ConfigError(
+            f"{folder.path}: expected to run as its owner, user {owner}, found user {os.geteuid()}",
+            hint=f"sudo -u '#{owner}' fleetward …: what another user writes, the platform cannot open.",
+        )
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from fleetward.outside.nats.snapshots import SAVED_STREAMS, restore_stream
 from fleetward.outside.sealed.archive import Member, read_archive
 from fleetward.programs.server.backup import FORMAT, LIST_NAME, STREAMS
 from fleetward.programs.server.doors import SETTINGS
-from fleetward.programs.server.guard import hold_folder
+from fleetward.programs.server.guard import check_owner, hold_folder
 from fleetward.programs.server.lent_broker import streams_of_stopped
 
 _MAX_LIST_BYTES = 64 * 1024
@@ -59,6 +59,7 @@ def restore_backup(folder: DataFolder, file: Path, passphrase: bytes, clock: Clo
     Raises:
         ConflictError: the folder is not empty, or a platform runs from it.
         WrongPassphraseError: the passphrase does not open the backup.
+        ConfigError: we run as another user than the folder's owner.
         CorruptDataError: the backup is damaged; the folder stays marked, and no platform starts from it.
         NewerDataError: a later release took the backup.
     """
@@ -66,6 +67,7 @@ def restore_backup(folder: DataFolder, file: Path, passphrase: bytes, clock: Clo
         said = _read_list(members)  # before anything is touched: the wrong passphrase changes nothing
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_empty(folder)
+        check_owner(folder)
         with hold_folder(folder):
             _check_empty(folder)
             write_atomically(folder.restoring, b"")
