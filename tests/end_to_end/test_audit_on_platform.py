@@ -1,8 +1,11 @@
 """The audit log's commands against a platform, a stopped one, an export, a witness."""
 
+import base64
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from support.platform import Platform, running_platform
+
+MAX_PROGRAM_LINES = 30
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +89,33 @@ def test_an_export_is_verified_and_each_line_counts(platform: Platform, tmp_path
     assert "removed" in error_of(platform, "audit", "verify", "--file", str(export))["message"]
     export.write_text("nothing")
     assert error_of(platform, "audit", "verify", "--file", str(export))["code"] == "invalid_input"
+
+
+def test_a_program_that_knows_nothing_of_us_verifies_an_export(platform: Platform, tmp_path: Path) -> None:
+    """The one that docs/explanation/audit.md prints."""
+    export, program = tmp_path / "audit.jsonl", tmp_path / "verify.py"
+    platform.run("audit", "export", str(export))
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "audit.md"
+    program.write_text(page.read_text().split("```python\n")[1].split("```")[0])
+    assert len(program.read_text().splitlines()) <= MAX_PROGRAM_LINES
+    key = platform.api.get("/audit/checkpoints")["public_key"]
+    strangers = base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
+
+    def says(lines: list[str], key: str = key) -> str:
+        export.write_text("\n".join(lines))
+        command = [sys.executable, "-I", str(program), str(export), key]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return "" if run.returncode == 0 else run.stderr
+
+    lines = export.read_text().splitlines()
+    altered = {**json.loads(lines[3]), "actor": "operator:nobody"}
+    last = json.loads(lines[-1])
+    assert says(lines) == ""
+    assert "not those that were signed" in says([*lines[:3], json.dumps(altered), *lines[4:]])
+    assert "not in its place" in says([*lines[:3], *lines[4:]])
+    assert "not those that were signed" in says(lines[:-1])
+    assert "after the signed end" in says([*lines, json.dumps({**last, "sequence": last["sequence"] + 1})])
+    assert "InvalidSignature" in says(lines, strangers)
 
 
 def test_the_witness_saw_what_the_platform_holds(platform: Platform) -> None:
