@@ -35,7 +35,7 @@ def run(folder: Path) -> list[Result]:
     """Return what a hundred streams cost a platform at rest, in percent of a core over 20 s."""
     raise_file_limit()
     with platform(folder) as rig:
-        tokens = [read_admin_token(DataFolder(rig.data).admin_token), _add_operator(rig)]
+        tokens = [read_admin_token(DataFolder(rig.data).admin_token), add_viewer(rig)]
         alone, together = asyncio.run(_measure(rig, tokens))
     streams = Result(
         f"{_CONSOLES} consoles at rest, beyond the platform's own", "% of a core",
@@ -92,8 +92,8 @@ async def _drain(reader: asyncio.StreamReader) -> None:
         pass
 
 
-def _add_operator(rig: Rig) -> str:
-    """Return a token of an operator who may see all, put beside those who came by invitation."""
+def add_viewer(rig: Rig) -> str:
+    """Return a token of a viewer of all, put beside those who came by invitation."""
     secret = new_secret(API_TOKEN_PREFIX)
     path = rig.data / "db" / "fleetward.sqlite3"
     db = Database(f"sqlite:///{path}", SystemClock())

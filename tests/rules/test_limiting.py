@@ -1,6 +1,9 @@
 """What holds back who asks too often: by property, against the plainest form of the same rule."""
 
 import asyncio
+import os
+import sys
+import threading
 from contextvars import ContextVar
 from threading import Event
 
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from fleetward.base.errors import RateLimitedError
 from fleetward.base.limiting.failures import FailureLimit
 from fleetward.base.limiting.repeats import MAX_KEYS, Repeats
-from fleetward.base.limiting.slow_work import SlowWork
+from fleetward.base.limiting.slow_work import NICENESS, SlowWork
 
 INTERVAL_S, MAX = 10.0, 3
 # Who comes, and how long after the one before.
@@ -228,3 +231,15 @@ def test_slow_work_that_is_closed_takes_no_more() -> None:
     for _ in range(2):
         with pytest.raises(RuntimeError):
             asyncio.run(work.run("a", WHO.get))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_slow_work_runs_behind_the_rest_of_the_process() -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    work = SlowWork("tests", threads=1, waiting=0, each=1)
+    before = priority()
+    assert asyncio.run(work.run("a", priority)) == NICENESS
+    assert priority() == before
+    work.close()

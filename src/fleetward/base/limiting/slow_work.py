@@ -1,6 +1,9 @@
 """Work that takes long, in threads of its own: whoever asks for much of it slows nobody else."""
 
 import asyncio
+import os
+import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +16,15 @@ from fleetward.base.errors import RateLimitedError
 
 T = TypeVar("T")
 _RETRY_AFTER_S = 2
+# Below everything else of the process, which goes on answering while all of this is under way.
+NICENESS = 10
 
 
 class SlowWork:
     """At most `threads` pieces of work at once, and `waiting` more that wait for their turn.
 
-    Thread-safe. Never run it in the threads that routes share: these would all stand still in the queue.
+    It runs at a lower priority than the rest of the process. Thread-safe. Never run it in the threads that
+    routes share: these would all stand still in the queue.
 
     Args:
         what: names the limit in its refusal, e.g. "password checks".
@@ -27,7 +33,9 @@ class SlowWork:
 
     def __init__(self, what: str, *, threads: int, waiting: int, each: int) -> None:
         self._what, self._most, self._each = what, threads + waiting, each
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=what.replace(" ", "-"))
+        self._threads = ThreadPoolExecutor(
+            threads, thread_name_prefix=what.replace(" ", "-"), initializer=_step_back
+        )
         self._held: Counter[str] = Counter()
         self._lock = Lock()
 
@@ -70,3 +78,9 @@ class SlowWork:
             self._held[who] -= 1
             if not self._held[who]:
                 del self._held[who]
+
+
+def _step_back() -> None:
+    """Have this thread, and what it starts, run after others. Linux alone gives a thread its own priority."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

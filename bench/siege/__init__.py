@@ -1,0 +1,1 @@
+"""Attacks against a platform under honest load: what the honest notice of them."""
