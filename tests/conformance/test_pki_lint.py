@@ -1,6 +1,7 @@
 """Everything we sign passes an RFC 5280 linter that nobody here wrote."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -117,3 +118,11 @@ def test_an_ocsp_answer_about_several_is_clean(db: Database, pki: PkiContext) ->
         answer = revocation.answer_ocsp(tx, pki, asked[0].dump(force=True))
     assert len(list(ocsp.load_der_ocsp_response(answer).responses)) == 2
     assert lint_ocsp(answer) == []
+
+
+def test_a_certificate_that_names_http_beside_https_is_clean(db: Database, pki: PkiContext) -> None:
+    crl, ocsp_url, issuer = (one.replace("https:", "http:") for one in (URLS.crl, URLS.ocsp, URLS.issuer))
+    plain = RevocationUrls(crl, ocsp_url, issuer)
+    both = replace(pki, urls=replace(pki.urls, plain=plain))
+    findings = lint_certificate(der(issue(db, both, "cam-1")))
+    assert findings == ['pkix.invalid_uri_syntax: Invalid URI syntax: "spiffe://fleet.test/device/cam-1"']

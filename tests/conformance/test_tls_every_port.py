@@ -10,10 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 
 from fleetward.base.tls_policy import DTLS_CIPHERS, OPENSSL_CIPHERS
 from fleetward.programs.simulator.attacks.target import Victim, enroll_victim, find_target
 from support.platform import Platform, running_platform
+from support.ports import free_ports
 
 TCP = {"console": 0, "devices": 1, "mqtt": 2, "nats": 3}
 DTLS = {"dtls": 4}
@@ -26,7 +32,7 @@ class Scanner:
 
     def __init__(self, platform: Platform, device: Victim) -> None:
         self._device = device
-        self.port_base, self.pid = platform.port_base, platform.process.pid
+        self.platform, self.port_base, self.pid = platform, platform.port_base, platform.process.pid
 
     def ask(self, port: str, *options: str, typed: str = "") -> str:
         """Return what `openssl s_client` says of a handshake with these options."""
@@ -138,3 +144,25 @@ def test_a_device_resumes_no_session_over_https(scanner: Scanner, tmp_path: Path
     assert "New, " in scanner.ask("devices", "-tls1_2", "-sess_out", kept)
     first = scanner.ask("devices", "-tls1_2", "-sess_in", kept, typed="GET / HTTP/1.0\n\n")
     assert "HTTP/1.1" not in first
+
+
+def test_a_plain_port_serves_what_cas_signed_and_nothing_else_where_one_is_set(scanner: Scanner) -> None:
+    """The last test here, for it starts the platform anew. By default no such port is open, as seen above."""
+    platform, port = scanner.platform, free_ports(1)
+    platform.stop()
+    settings = platform.data / "fleetward.toml"
+    settings.write_text(f"{settings.read_text()}\n[pki]\nplain_port = {port}\n")
+    platform.start()
+    base, pool = f"http://127.0.0.1:{port}", urllib3.PoolManager(timeout=20)
+    ca = x509.load_der_x509_certificate(pool.request("GET", f"{base}/pki/ca/device-ca.crt").data)
+    crl = x509.load_der_x509_crl(pool.request("GET", f"{base}/pki/crl/device-ca.crl").data)
+    assert crl.issuer == ca.subject
+    leaf = x509.load_pem_x509_certificate(enroll_victim(find_target(platform.data)).chain_file.read_bytes())
+    points = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert [name.value.partition(":")[0] for name in points[0].full_name or ()] == ["http", "https"]
+    asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, ca, hashes.SHA256()).build()
+    answer = pool.request("POST", f"{base}/pki/ocsp", body=asked.public_bytes(Encoding.DER))
+    found = ocsp.load_der_ocsp_response(answer.data)
+    assert found.certificate_status is ocsp.OCSPCertStatus.GOOD
+    for path in ("/", "/api/v1/health", "/api/v1/devices", "/.well-known/est/cacerts", "/signin"):
+        assert pool.request("GET", base + path).status == 404, path

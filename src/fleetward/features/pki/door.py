@@ -1,14 +1,16 @@
 """What others need to know of pki."""
 
+from fleetward.base.config import Section
 from fleetward.base.events import Severity
 from fleetward.base.feature import About, Cards, Checks, EventKind, Feature, Forget, Place, Port, Routes
 from fleetward.base.permissions import Permission, Reach
-from fleetward.features.pki import board, http, service
+from fleetward.features.pki import board, http, service, settings
 from fleetward.features.pki.service import PkiContext
 
 feature = Feature(
     name="pki",
     context=PkiContext,
+    settings=(Section("pki", settings.Pki, settings.check),),
     routes=(
         Routes(http.router, Port.API),
         Routes(http.api_router, Port.API),

@@ -1,7 +1,7 @@
 """Wires a platform from its settings: contexts of the features, applications of the two HTTPS ports."""
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,7 @@ from fleetward.features.pki.authority.ceremony import load_ca, load_root, load_t
 from fleetward.features.pki.authority.profiles import RevocationUrls
 from fleetward.features.pki.authority.rollover import load_earlier_cas
 from fleetward.features.pki.service import PkiContext
+from fleetward.features.pki.settings import Pki
 from fleetward.features.updates.context import UpdatesContext, load_updates_context
 from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.blobs.open import open_blobs
@@ -69,6 +70,7 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; "
     "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+_MAX_PLAIN_BODY_BYTES = 4 * 1024  # an OCSP request has 2 kB at most
 _DEVICE_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -129,18 +131,15 @@ def build_rooms(
         mqtt=f"{name}:{ports.mqtt}",
         dtls=f"{name}:{ports.dtls}",
     )
-    urls = RevocationUrls(
-        crl=addresses.devices + pki_http.CRL_PATH,
-        ocsp=addresses.devices + pki_http.OCSP_PATH,
-        issuer=f"{addresses.devices}{pki_http.CA_PATH}/device-ca.crt",
-    )
+    plain_port = config.get(Pki).plain_port
+    plain = _revocation_at(f"http://{name}:{plain_port}".removesuffix(":80")) if plain_port else None
     path = folder.path
     pki = PkiContext(
         config.trust_domain,
         load_root(path),
         load_ca(path, "device-ca"),
         load_ca(path, "server-ca"),
-        urls,
+        replace(_revocation_at(addresses.devices), plain=plain),
         load_earlier_cas(path, "device-ca", clock.now()),
     )
     return Rooms(
@@ -207,6 +206,16 @@ def build_devices_app(rooms: Rooms, media: MediaContext) -> FastAPI:
     return app
 
 
+def build_plain_app(rooms: Rooms) -> FastAPI:
+    """Return what is served without TLS: what our CAs signed for everybody, and nothing else."""
+    app = _new_app(
+        "Fleetward revocation", rooms, rooms.house, Edge(rooms.db, _NobodySignsIn()), openapi_url=None
+    )
+    app.include_router(pki_http.public_router)
+    app.add_middleware(BodyLimit, default_bytes=_MAX_PLAIN_BODY_BYTES)
+    return app
+
+
 def messaging_context(archive: Archive, dead_letters: DeadLetters) -> MessagingContext:
     """Return what messaging's routes read from NATS."""
     return MessagingContext(archive, archive, archive, dead_letters)
@@ -216,6 +225,14 @@ def media_context(rooms: Rooms, bus: MediaBus) -> MediaContext:
     """Return what the relay needs; views may be opened by our own pages, under any of our names."""
     longest = parse_duration(rooms.config.get(Media).max_view, what="media.max_view")
     return MediaContext(rooms.db, bus, rooms.access.console, rooms.access.origins, longest)
+
+
+def _revocation_at(base: str) -> RevocationUrls:
+    return RevocationUrls(
+        crl=base + pki_http.CRL_PATH,
+        ocsp=base + pki_http.OCSP_PATH,
+        issuer=f"{base}{pki_http.CA_PATH}/device-ca.crt",
+    )
 
 
 def _find_backup(db: Database) -> datetime | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from fleetward.base.config import Ports, ServerConfig
 from fleetward.base.errors import ConfigError, ConflictError, PortInUseError
 from fleetward.base.layout import DataFolder
+from fleetward.features.pki.settings import Pki
 
 
 @contextmanager
@@ -78,8 +79,9 @@ def check_ports(config: ServerConfig, ports: Ports) -> None:
         ("mqtt", ports.mqtt, socket.SOCK_STREAM, config.listen),
         ("nats", ports.nats, socket.SOCK_STREAM, "127.0.0.1"),
         ("dtls", ports.dtls, socket.SOCK_DGRAM, config.listen),
+        ("pki", config.get(Pki).plain_port, socket.SOCK_STREAM, config.listen),
     ):
-        if name == "nats" and config.nats.urls:
+        if (name == "nats" and config.nats.urls) or not port:
             continue
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, kind) as probe:

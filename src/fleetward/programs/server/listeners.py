@@ -1,4 +1,4 @@
-"""The ports of a platform: HTTPS for people and for devices, CoAP over DTLS."""
+"""The ports of a platform: HTTPS for people and for devices, CoAP over DTLS, perhaps plain HTTP of pki."""
 
 import asyncio
 import resource
@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from cryptography import x509
+from fastapi import FastAPI
 from OpenSSL import SSL
 from starlette.types import ASGIApp
 
@@ -18,6 +19,7 @@ from fleetward.base.limiting.repeats import Repeats
 from fleetward.base.logging import get_logger
 from fleetward.features.enrollment import service as enrollment
 from fleetward.features.messaging.coap import Uplink
+from fleetward.features.pki.settings import Pki
 from fleetward.outside.dtls.server import DtlsServer, dtls_context, serve_dtls
 from fleetward.outside.media.bus import NatsMediaBus
 from fleetward.outside.nats.ingest import UNPROMISED_HEADERS
@@ -27,6 +29,7 @@ from fleetward.programs.server.build import (
     Rooms,
     build_console_app,
     build_devices_app,
+    build_plain_app,
     media_context,
     messaging_context,
 )
@@ -80,10 +83,13 @@ async def listen(
     devices = build_devices_app(rooms, relay)
     repeats = Repeats()
     room = share_descriptors()
-    for name, app, port, context, settings in (
+    listeners: list[tuple[str, FastAPI, int, ssl.SSLContext | None, dict[str, Any]]] = [
         ("console", console, rooms.ports.console, console_tls, {"ws_max_size": _MAX_TICKET_BYTES}),
         ("devices", devices, rooms.ports.devices, devices_tls, {"ws_max_size": _MAX_VIDEO_BYTES}),
-    ):
+    ]
+    if plain_port := rooms.config.get(Pki).plain_port:
+        listeners.append(("pki", build_plain_app(rooms), plain_port, None, {}))
+    for name, app, port, context, settings in listeners:
         refusals = TlsRefusals(rooms.db, repeats, listener=name)
         stack.callback(refusals.close)
         listener = _bind(rooms.config.listen, port, name)
@@ -128,13 +134,14 @@ async def serve_https(
     name: str,
     app: ASGIApp,
     listener: socket.socket,
-    context: ssl.SSLContext,
+    context: ssl.SSLContext | None,
     on_refused: OnRefused,
     **settings: Any,
 ) -> None:
     """Serve `app` until the stack closes; a listener that dies before ends the platform.
 
     Args:
+        context: None serves without TLS.
         settings: further ones of `TlsServer`.
     """
     server = TlsServer(app, [listener], context, on_refused, lifespan="off", log_config=None, **settings)
@@ -161,7 +168,7 @@ def share_descriptors() -> dict[str, int]:
     if limit < _FEW_FILES:
         log.warning("open_files_limit_low", limit=limit, wanted=_FEW_FILES, hint="LimitNOFILE= or ulimit -n")
     left = max(0, limit - _FILES_BESIDES)
-    return {"console": max(16, left * 3 // 10), "devices": max(16, left * 6 // 10)}
+    return {"console": max(16, left * 3 // 10), "devices": max(16, left * 6 // 10), "pki": left // 20}
 
 
 def _bind(address: str, port: int, name: str) -> socket.socket:

@@ -189,13 +189,13 @@ class ServerContext(ssl.SSLContext):
 
 
 class TlsServer(uvicorn.Server):
-    """One HTTPS listener of ours."""
+    """One HTTPS listener of ours; one without TLS where it has no context."""
 
     def __init__(
         self,
         app: ASGIApp,
         sockets: Sequence[socket.socket],
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | None,
         on_refused: OnRefused,
         *,
         max_connections: int = MAX_CONNECTIONS,
@@ -344,7 +344,7 @@ class TlsServer(uvicorn.Server):
                     lambda: self._make_protocol(address),
                     connection,
                     ssl=self._context,
-                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+                    ssl_handshake_timeout=None if self._context is None else HANDSHAKE_TIMEOUT_S,
                 )
                 # No ticket follows the handshake, so nothing of ours would acknowledge it: a client that has
                 # not set TCP_NODELAY holds its request back until that comes, 40 ms later by default.

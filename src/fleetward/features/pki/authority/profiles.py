@@ -42,11 +42,16 @@ class AuthorityExpiredError(UnavailableError):
 
 @dataclass(frozen=True)
 class RevocationUrls:
-    """Where third parties ask about our certificates."""
+    """Where third parties ask about our certificates.
+
+    Attributes:
+        plain: the same without TLS, named first, for those who follow no `https` (RFC 5280 section 8).
+    """
 
     crl: str
     ocsp: str
     issuer: str
+    plain: "RevocationUrls | None" = None
 
 
 def sign_root(key: ec.EllipticCurvePrivateKey, trust_domain: str, now: datetime) -> x509.Certificate:
@@ -128,7 +133,7 @@ def sign_device(
     builder = _leaf(ca, subject, public_key, start, until, ExtendedKeyUsageOID.CLIENT_AUTH)
     builder = (
         builder.add_extension(san, critical=False)
-        .add_extension(_crl_points(urls.crl), critical=False)
+        .add_extension(_crl_points(urls), critical=False)
         .add_extension(_information(urls), critical=False)
     )
     return builder.sign(ca.private_key, hashes.SHA256())
@@ -241,15 +246,24 @@ def _authority(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
 
 
-def _crl_points(url: str) -> x509.CRLDistributionPoints:
-    full_name = [x509.UniformResourceIdentifier(url)]
+def _crl_points(urls: RevocationUrls) -> x509.CRLDistributionPoints:
+    full_name = [x509.UniformResourceIdentifier(one.crl) for one in _each(urls)]
     return x509.CRLDistributionPoints([x509.DistributionPoint(full_name, None, None, None)])
 
 
 def _information(urls: RevocationUrls) -> x509.AuthorityInformationAccess:
-    return x509.AuthorityInformationAccess([
-        x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(urls.ocsp)),
-        x509.AccessDescription(
-            AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(urls.issuer)
-        ),
-    ])  # fmt: skip
+    methods = AuthorityInformationAccessOID
+    return x509.AuthorityInformationAccess(
+        [
+            x509.AccessDescription(methods.OCSP, x509.UniformResourceIdentifier(one.ocsp))
+            for one in _each(urls)
+        ]
+        + [
+            x509.AccessDescription(methods.CA_ISSUERS, x509.UniformResourceIdentifier(one.issuer))
+            for one in _each(urls)
+        ]
+    )
+
+
+def _each(urls: RevocationUrls) -> list[RevocationUrls]:
+    return [urls] if urls.plain is None else [urls.plain, urls]
