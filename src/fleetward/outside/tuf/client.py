@@ -6,6 +6,7 @@ decades off. What is stored of earlier checks is only a floor: expired or damage
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -56,40 +57,32 @@ class TufClient:
         """
         self._updater = None
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            updater = Updater(
-                str(self._folder),
-                paths.metadata_url(self._model),
-                fetcher=self._fetcher,
-                config=UpdaterConfig(max_root_rotations=_MAX_ROOT_ROTATIONS, max_delegations=1),
-                bootstrap=self._root,
-            )
-            updater._trusted_set.reference_time = now  # noqa: SLF001 - guarded by a contract test
-            updater.refresh()
-            found = updater.get_targetinfo(paths.current_manifest(self._model, paths.DEFAULT_CHANNEL))
-            self._updater = updater
-            return None if found is None else self._fetch_small(found)
-        except DownloadHTTPError as error:
-            if error.status_code == _NOT_FOUND and self._fetcher.last.endswith("/timestamp.json"):
+            with _judging():
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                updater = Updater(
+                    str(self._folder),
+                    paths.metadata_url(self._model),
+                    fetcher=self._fetcher,
+                    config=UpdaterConfig(max_root_rotations=_MAX_ROOT_ROTATIONS, max_delegations=1),
+                    bootstrap=self._root,
+                )
+                updater._trusted_set.reference_time = now  # noqa: SLF001 - guarded by a contract test
+                updater.refresh()
+                found = updater.get_targetinfo(paths.current_manifest(self._model, paths.DEFAULT_CHANNEL))
+                self._updater = updater
+                return None if found is None else self._fetch_small(found)
+        except UnavailableError as error:
+            if _is_missing(error.__cause__) and self._fetcher.last.endswith("/timestamp.json"):
                 return None
-            raise UnavailableError(f"update metadata: expected it, found {_reason(error)}") from error
-        except DownloadLengthMismatchError as error:
-            raise MetadataRefusedError(f"update metadata: {_reason(error)}") from error
-        except DownloadError as error:
-            raise UnavailableError(f"update metadata: expected it, found {_reason(error)}") from error
-        except RepositoryError as error:
-            raise MetadataRefusedError(f"update metadata: {_reason(error)}") from error
-        except OSError as error:
-            raise UnavailableError(
-                f"update metadata: expected room for it on the device, found {error.strerror}"
-            ) from error
+            raise
 
     def locate(self, version: str) -> ImageTarget | None:
-        """Return what the last check's metadata vouches for as the image of `version`."""
+        """Return what the last check's metadata vouches for as the image of `version`. Raises as `check`."""
         if self._updater is None:
             return None
         name = paths.image(self._model, version)
-        found = self._updater.get_targetinfo(name)
+        with _judging():
+            found = self._updater.get_targetinfo(name)
         if found is None or {"sha256", "sha512"} - found.hashes.keys():
             return None
         return ImageTarget(name, found.hashes["sha256"], found.hashes["sha512"], found.length)
@@ -103,7 +96,8 @@ class TufClient:
             raise TooLargeError(
                 f"{target.path}: expected at most {MAX_MANIFEST_BYTES} bytes, found {target.length}"
             )
-        name = paths.consistent_name(target.path, target.hashes["sha256"])
+        digest = target.hashes.get("sha256") or next(iter(target.hashes.values()))  # one at least (TUF 4.5)
+        name = paths.consistent_name(target.path, digest)
         content = self._fetcher.download_bytes(paths.targets_url(self._model) + name, target.length)
         target.verify_length_and_hashes(content)
         return content
@@ -122,6 +116,27 @@ class _Fetcher(FetcherInterface):
             if answer.status != _OK:
                 raise DownloadHTTPError(f"HTTP status {answer.status}", answer.status)
             yield from answer.chunks
+
+
+@contextmanager
+def _judging() -> Iterator[None]:
+    """Turn what python-tuf, the line and the disk raise into errors of ours."""
+    try:
+        yield
+    except DownloadLengthMismatchError as error:
+        raise MetadataRefusedError(f"update metadata: {_reason(error)}") from error
+    except DownloadError as error:
+        raise UnavailableError(f"update metadata: expected it, found {_reason(error)}") from error
+    except RepositoryError as error:
+        raise MetadataRefusedError(f"update metadata: {_reason(error)}") from error
+    except OSError as error:
+        raise UnavailableError(
+            f"update metadata: expected room for it on the device, found {error.strerror}"
+        ) from error
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    return isinstance(error, DownloadHTTPError) and error.status_code == _NOT_FOUND
 
 
 def _reason(error: Exception) -> str:
