@@ -16,9 +16,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetward.base.terminal import say, visible
 from fleetward.programs.cli import output
 from fleetward.programs.cli.main import _COMMANDS, cli
-from fleetward.programs.cli.output import print_facts, print_json, print_table, say, visible
+from fleetward.programs.cli.output import print_facts, print_json, print_table
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x1b[8m\r\n\u202eevil\u2066\x9b31m\x7f\u2028z\ud800"
 COLOURS = re.compile(r"\x1b\[(?:0|1|2|3[1-6]|9[0-7])m")

@@ -6,8 +6,9 @@ import click
 
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.ids import parse_id
+from fleetward.base.terminal import say
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_json, print_table, say, show_time
+from fleetward.programs.cli.output import json_option, print_json, print_table, show_time
 
 _VENDOR_COLUMNS = {"subject": "Certificate", "until": "Until", "fingerprint": "SHA-256"}
 _REFERENCE_COLUMNS = {

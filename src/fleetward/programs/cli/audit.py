@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.layout import DataFolder
+from fleetward.base.terminal import say
 from fleetward.features.audit.model.documents import (
     ConsistencyDocument,
     InclusionDocument,
@@ -27,7 +28,7 @@ from fleetward.outside.auditing.folder import load_public_key, verify_folder
 from fleetward.outside.auditing.witness import FileWitness
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_json, print_table, say
+from fleetward.programs.cli.output import json_option, print_json, print_table
 
 _PAGE = 2000
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
+from fleetward.base.terminal import say
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_json, print_table, say, show_time
+from fleetward.programs.cli.output import json_option, print_json, print_table, show_time
 
 _COLUMNS = {"serial": "Serial", "issued": "Issued", "until": "Until", "revoked": "Revoked", "why": "Why"}
 

@@ -7,18 +7,11 @@ import click
 
 from fleetward.base.errors import ConfigError
 from fleetward.base.ids import parse_device_id
+from fleetward.base.terminal import say
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.certificate import certificate, show_certificates
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import (
-    json_option,
-    paint,
-    print_facts,
-    print_json,
-    print_table,
-    say,
-    show_time,
-)
+from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
 from fleetward.programs.cli.overview import bulk, firmware, why
 from fleetward.programs.cli.selecting import filter_options, resolve_filter
 

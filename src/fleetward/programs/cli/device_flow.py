@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from fleetward.base.errors import FleetwardError
+from fleetward.base.terminal import say
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli import credentials
 from fleetward.programs.cli.credentials import SignedIn
-from fleetward.programs.cli.output import say
 
 _GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _SLOWER_S = 5

@@ -9,9 +9,10 @@ import click
 from fleetward.base.clock import SystemClock, parse_time, render_time
 from fleetward.base.errors import InvalidInputError
 from fleetward.base.ids import parse_duration
+from fleetward.base.terminal import say, visible
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, paint, print_json, say, visible
+from fleetward.programs.cli.output import json_option, paint, print_json
 
 _PAGE = 1000
 

@@ -23,8 +23,9 @@ from fleetward.base.clock import SystemClock
 from fleetward.base.errors import ConfigError, ConflictError, InvalidInputError
 from fleetward.base.files import write_atomically, write_secret
 from fleetward.base.ids import new_id, parse_device_id, parse_id
+from fleetward.base.terminal import say
 from fleetward.features.enrollment.model import fingerprint_of
-from fleetward.programs.cli.output import json_option, print_facts, print_json, say
+from fleetward.programs.cli.output import json_option, print_facts, print_json
 from fleetward.wire import est
 from fleetward.wire.der import MALFORMED
 from fleetward.wire.shipment import FactorySigningKey, ShipmentRow, render_manifest

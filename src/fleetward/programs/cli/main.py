@@ -11,7 +11,7 @@ import click
 
 from fleetward import __version__
 from fleetward.base.errors import FleetwardError, UnavailableError
-from fleetward.programs.cli.output import say
+from fleetward.base.terminal import say
 
 # command → (module:attribute, one line of help); the help stands here so that --help imports nothing.
 _COMMANDS = {

@@ -6,16 +6,9 @@ from typing import Any
 
 import click
 
+from fleetward.base.terminal import say
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import (
-    json_option,
-    paint,
-    print_facts,
-    print_json,
-    print_table,
-    say,
-    show_time,
-)
+from fleetward.programs.cli.output import json_option, paint, print_facts, print_json, print_table, show_time
 from fleetward.programs.cli.selecting import filter_options, resolve_filter
 
 _MARK = {True: ("✓", "green"), False: ("✗", "red")}

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
+from fleetward.base.terminal import say
 from fleetward.programs.cli.client import connect
-from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table, say
+from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table
 
 _COLUMNS = {
     "model": "Model",

@@ -7,11 +7,12 @@ import click
 
 from fleetward.base.errors import ConfigError, FleetwardError
 from fleetward.base.layout import DataFolder
+from fleetward.base.terminal import say
 from fleetward.outside.http.platform import Api
 from fleetward.programs.cli import credentials
 from fleetward.programs.cli.client import connect
 from fleetward.programs.cli.device_flow import sign_in
-from fleetward.programs.cli.output import json_option, print_facts, print_json, say
+from fleetward.programs.cli.output import json_option, print_facts, print_json
 
 
 @click.command()

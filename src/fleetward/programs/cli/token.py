@@ -2,9 +2,10 @@
 
 import click
 
+from fleetward.base.terminal import say
 from fleetward.programs.cli.client import connect
 from fleetward.programs.cli.device_flow import ask
-from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table, say
+from fleetward.programs.cli.output import json_option, print_facts, print_json, print_table
 
 _COLUMNS = {
     "id": "Id",

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import click
 
+from fleetward.base.terminal import say
+
 
 class Narrator:
     """Says what happens, and how long it took."""
@@ -30,7 +32,7 @@ class Narrator:
     def say(self, text: str = "") -> None:
         """Say something to people; machines need not hear it."""
         if not self._as_json:
-            click.echo(text)
+            say(text)
 
     def _say(self, step: "Step", took_s: float, *, failed: str | None) -> None:
         if self._as_json:
@@ -40,8 +42,8 @@ class Narrator:
         else:
             mark = click.style("✗", fg="red") if failed else click.style("✓", fg="green")
             text = failed or step.result
-            click.echo(f" {mark} {click.style(step.title, bold=True):<34} {text}  "
-                       f"{click.style(f'{took_s:.1f} s', dim=True)}")  # fmt: skip
+            say(f" {mark} {click.style(step.title, bold=True):<34} {text}  "
+                f"{click.style(f'{took_s:.1f} s', dim=True)}")  # fmt: skip
         sys.stdout.flush()
 
 
