@@ -1,5 +1,6 @@
 """Single sign-on against an OpenID provider that runs as a process of its own, over TLS."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,13 +224,76 @@ def test_next_leads_to_no_other_site(house: AccessHouse, provider: RunningProvid
     assert sign_in(house.browser(), provider, next_path=next_path) == "https://localhost/"
 
 
-def test_the_providers_new_key_is_fetched_when_it_rotates(
-    house: AccessHouse, provider: RunningProvider
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ({}, "none"),
+        ({"amr": ["pwd"]}, "amr pwd"),
+        ({"amr": ["pwd", "mfa"], "acr": "silver"}, "amr mfa, amr pwd, acr silver"),
+    ],
+)
+def test_what_the_provider_said_of_factors_is_told(
+    house: AccessHouse, provider: RunningProvider, claims: dict[str, Any], said: str
 ) -> None:
+    provider.say({**ADA, "groups": ["fleet-admins"], **claims})
+    sign_in(house.browser(), provider)
+    [event] = house.events("access.session_opened")
+    assert event.details["provider_proof"] == said
+
+
+@pytest.mark.parametrize("kid", ["key-2", "key-1", ""])
+def test_the_providers_new_key_counts_at_once_and_its_old_one_no_more(
+    house: AccessHouse, provider: RunningProvider, kid: str
+) -> None:
+    """Under a new name, under that of the one before, under none: beside keys of kinds we do not know."""
     provider.say(ADA | ADMINS)
     assert sign_in(house.browser(), provider) == "https://localhost/devices"
-    provider.say(ADA | ADMINS, rotate=True)
+    provider.say(ADA | ADMINS, rotate=kid)
     assert sign_in(house.browser(), provider) == "https://localhost/devices"
+    provider.say(ADA | ADMINS, lie="withdrawn key")
+    assert "error=sign_in_refused" in sign_in(house.browser(), provider)
+
+
+def test_claims_that_the_id_token_lacks_are_asked_for(house: AccessHouse, provider: RunningProvider) -> None:
+    kept = {"sub": "u-1", "preferred_username": "ada-l", "groups": ["fleet-admins"], "amr": ["mfa"]}
+    provider.say({"sub": "u-1", "amr": ["pwd"]}, userinfo=kept)
+    browser = house.browser()
+    assert sign_in(browser, provider) == "https://localhost/devices"
+    me = browser.get("/me").json()
+    assert me["name"] == "ada-l"
+    assert [one["role"] for one in me["grants"]] == ["administrator"]
+    assert me["restricted"], "what the signed token says of factors is not replaced"
+
+
+def test_claims_of_somebody_else_are_refused(house: AccessHouse, provider: RunningProvider) -> None:
+    provider.say({"sub": "u-1"}, userinfo={"sub": "u-2", "groups": ["fleet-admins"]})
+    assert "error=sign_in_refused" in sign_in(house.browser(), provider)
+
+
+def test_userinfo_is_not_asked_where_the_id_token_says_all(
+    house: AccessHouse, provider: RunningProvider
+) -> None:
+    provider.say(ADA | ADMINS, userinfo={"sub": "u-2"})
+    assert sign_in(house.browser(), provider) == "https://localhost/devices"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Ada.L@example.com", "ada-l"),
+        ("Zoë.Müller@example.com", "zoe-muller"),
+        ("李雷@example.com", r"sso-[0-9a-f]{12}"),
+        ("@", r"sso-[0-9a-f]{12}"),
+        ("a" * 63 + "-b@example.com", "a" * 63),
+    ],
+)
+def test_everybody_gets_a_name_that_an_operator_can_have(
+    house: AccessHouse, provider: RunningProvider, given: str, name: str
+) -> None:
+    provider.say({"sub": "u-1", "preferred_username": given, **ADMINS})
+    browser = house.browser()
+    assert sign_in(browser, provider) == "https://localhost/devices"
+    assert re.fullmatch(name, browser.get("/me").json()["name"])
 
 
 def test_a_name_that_is_taken_is_not_given_to_a_stranger(

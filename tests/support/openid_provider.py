@@ -27,6 +27,18 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+# Of kinds and curves that a client need not know, and broken ones (RFC 7517 section 5: to be left out).
+ODD_KEYS: list[Any] = [
+    {"kty": "AKP", "alg": "ML-DSA-44", "kid": "key-1", "pub": "AA"},
+    {"kty": "EC", "crv": "brainpoolP256r1", "kid": "key-1", "x": "AA", "y": "AA"},
+    {"kty": "EC", "crv": "P-256", "kid": "key-1", "x": "AA", "y": "AA"},
+    {"kty": "OKP", "crv": "X448", "x": "AA"},
+    {"kty": "RSA", "n": 1, "e": "AQAB"},
+    {"kty": "oct", "kid": "key-1", "k": "c2VjcmV0"},
+    {},
+    [1],
+    "key",
+]
 CLIENT_ID, CLIENT_SECRET = "fleetward", "secret of the client: +/&="
 
 
@@ -41,8 +53,10 @@ class Provider:
         self.issuer = issuer
         self.key = rsa.generate_private_key(65537, 2048)
         self.kid = "key-1"
+        self.earlier = self.key
         self.codes: dict[str, dict[str, str]] = {}
         self.claims: dict[str, Any] = {}
+        self.userinfo: dict[str, Any] = {}
         self.lie = ""
 
     def metadata(self) -> dict[str, Any]:
@@ -53,12 +67,15 @@ class Provider:
             "jwks_uri": f"{self.issuer}/keys",
             "response_types_supported": ["code"],
             "id_token_signing_alg_values_supported": ["RS256"],
+            **({"userinfo_endpoint": f"{self.issuer}/userinfo"} if self.userinfo else {}),
         }
 
     def keys(self) -> dict[str, Any]:
         numbers = self.key.public_key().public_numbers()
         n, e = numbers.n.to_bytes(256, "big"), numbers.e.to_bytes(3, "big")
-        return {"keys": [{"kty": "RSA", "use": "sig", "kid": self.kid, "n": b64url(n), "e": b64url(e)}]}
+        name = {"kid": self.kid} if self.kid else {}
+        mine = {"kty": "RSA", "use": "sig", **name, "n": b64url(n), "e": b64url(e)}
+        return {"keys": [*ODD_KEYS, mine]}
 
     def authorize(self, asked: dict[str, str]) -> str:
         """Return where the browser goes, as if the person had agreed."""
@@ -100,13 +117,12 @@ class Provider:
         claims.update(lies.get(self.lie, {}))
         if self.lie == "no nonce":
             del claims["nonce"]
-        header = {
-            "alg": "none" if self.lie == "alg none" else "RS256",
-            "kid": [1] if self.lie == "kid list" else self.kid,
-            "typ": "JWT",
-        }
+        header: dict[str, Any] = {"alg": "none" if self.lie == "alg none" else "RS256", "typ": "JWT"}
+        if self.kid:
+            header["kid"] = [1] if self.lie == "kid list" else self.kid
         signed = f"{b64url(json.dumps(header).encode())}.{b64url(json.dumps(claims).encode())}"
-        key = rsa.generate_private_key(65537, 2048) if self.lie == "signature" else self.key
+        strangers = rsa.generate_private_key(65537, 2048)
+        key = {"signature": strangers, "withdrawn key": self.earlier}.get(self.lie, self.key)
         signature = (
             b"" if self.lie == "alg none" else key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         )
@@ -115,18 +131,20 @@ class Provider:
     def render(self, body: dict[str, Any]) -> bytes:
         return b"[" * 100_000 if self.lie == "deep" and "id_token" in body else json.dumps(body).encode()
 
-    def rotate(self) -> None:
-        self.key, self.kid = rsa.generate_private_key(65537, 2048), "key-2"
+    def rotate(self, kid: str) -> None:
+        self.earlier, self.key, self.kid = self.key, rsa.generate_private_key(65537, 2048), kid
 
 
 def handler_of(provider: Provider) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            if url.path == "/.well-known/openid-configuration":
-                self.answer(200, provider.metadata())
-            elif url.path == "/keys":
-                self.answer(200, provider.keys())
+            documents = {"/.well-known/openid-configuration": provider.metadata, "/keys": provider.keys}
+            if url.path in documents:
+                self.answer(200, documents[url.path]())
+            elif url.path == "/userinfo":
+                is_ours = self.headers["Authorization"] == "Bearer at"
+                self.answer(200 if is_ours else 401, provider.userinfo)
             elif url.path == "/authorize":
                 asked = {name: values[0] for name, values in parse_qs(url.query).items()}
                 self.send_response(302)
@@ -143,8 +161,9 @@ def handler_of(provider: Provider) -> type[BaseHTTPRequestHandler]:
             else:
                 wanted = json.loads(body)
                 provider.claims, provider.lie = wanted["claims"], wanted["lie"]
-                if wanted["rotate"]:
-                    provider.rotate()
+                provider.userinfo = wanted["userinfo"]
+                if wanted["rotate"] is not None:
+                    provider.rotate(wanted["rotate"])
                 self.answer(200, {})
 
         def answer(self, status: int, body: dict[str, Any]) -> None:
@@ -202,10 +221,22 @@ class RunningProvider:
     issuer: str
     ca_file: Path
 
-    def say(self, claims: dict[str, Any], *, lie: str = "", rotate: bool = False) -> None:
-        """Vouch for a person of these claims from now on."""
+    def say(
+        self,
+        claims: dict[str, Any],
+        *,
+        lie: str = "",
+        rotate: str | None = None,
+        userinfo: dict[str, Any] | None = None,
+    ) -> None:
+        """Vouch for a person of these claims from now on.
+
+        Args:
+            rotate: name of a new key that takes the place of the one before; "" for one without a name.
+            userinfo: what the UserInfo endpoint says; there is none without.
+        """
         pool = urllib3.PoolManager(ca_certs=str(self.ca_file))
-        body = {"claims": claims, "lie": lie, "rotate": rotate}
+        body = {"claims": claims, "lie": lie, "rotate": rotate, "userinfo": userinfo or {}}
         assert pool.request("POST", f"{self.issuer}/control", json=body).status == 200
 
     def visit(self, url: str) -> str:

@@ -2,6 +2,9 @@
 
 The ID token is verified here: signature by the provider's keys, issuer, audience, expiry, nonce, at_hash.
 Only the token endpoint's answer over TLS is taken; nothing comes from the browser but `code` and `state`.
+
+The provider's keys are asked for at every sign-in, once it has taken the code: keys that it has changed,
+under a new name or the same or none, count at once, and those it has withdrawn verify nothing any more.
 """
 
 import json
@@ -9,6 +12,7 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +22,21 @@ import urllib3
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from authlib.oidc.core import CodeIDToken
-from joserfc import jwt
-from joserfc.errors import InvalidKeyIdError
-from joserfc.jwk import KeySet
+from joserfc import jws, jwt
+from joserfc.errors import BadSignatureError, JoseError
+from joserfc.jwk import JWKRegistry, Key
 
 from fleetward.base.clock import Clock
 from fleetward.base.errors import FleetwardError, UnavailableError
 from fleetward.features.access.ports import Login, Person, ProviderRefusedError
+from fleetward.wire.der import MALFORMED
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=10)
 _MAX_ANSWER_BYTES = 256 * 1024
 _LEEWAY_S = 60
 _OK = 200
+_MAX_KEYS = 64
+_KEY_TYPES = ("RSA", "EC", "OKP")
 # Asymmetric only: with a shared secret anybody who can verify could also sign.
 _ALGORITHMS = (
     "RS256",
@@ -70,7 +77,6 @@ class OidcProvider:
         self._settings, self._clock = settings, clock
         self._lock = threading.Lock()
         self._metadata: dict[str, Any] | None = None
-        self._keys: KeySet | None = None
 
     def authorization_url(self, login: Login) -> str:
         """Return where to send the browser. Raises UnavailableError: the provider does not answer."""
@@ -95,7 +101,7 @@ class OidcProvider:
             UnavailableError: the provider does not answer.
         """
         answer = self._ask_for_token(login, code)
-        claims = self._verify(answer, login)
+        claims = self._complete(self._verify(answer, login), answer)
         name = str(claims.get("preferred_username") or claims.get("email") or claims["sub"])
         return Person(
             issuer=self._settings.issuer,
@@ -133,6 +139,22 @@ class OidcProvider:
             raise ProviderRefusedError(f"provider: expected tokens for the code, found {reason}")
         return answer
 
+    def _complete(self, claims: Mapping[str, Any], answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the claims with those that the provider keeps for its UserInfo endpoint, if any are missing.
+
+        What the signed ID token says is never replaced (OpenID Connect Core 1.0 section 5.3).
+        """
+        is_named = any(claims.get(name) for name in ("preferred_username", "email"))
+        if (is_named and self._settings.groups_claim in claims) or not self._offers("userinfo_endpoint"):
+            return claims
+        bearer = {"Authorization": f"Bearer {answer.get('access_token', '')}"}
+        status, found = self._request("GET", self._endpoint("userinfo_endpoint"), headers=bearer)
+        if status != _OK:
+            return claims
+        if found.get("sub") != claims["sub"]:
+            raise ProviderRefusedError("UserInfo: expected sub as in the ID token, found another")
+        return {**found, **claims}
+
     def _verify(self, answer: Mapping[str, Any], login: Login) -> CodeIDToken:
         settings, now = self._settings, int(self._clock.now().timestamp())
         try:
@@ -163,24 +185,34 @@ class OidcProvider:
         return claims
 
     def _decode(self, text: str) -> jwt.Token:
-        try:
-            return jwt.decode(text, self._key_set(is_fresh=False), algorithms=_ALGORITHMS)
-        except InvalidKeyIdError:
-            # The provider may have rotated its keys since we fetched them.
-            return jwt.decode(text, self._key_set(is_fresh=True), algorithms=_ALGORITHMS)
+        """Return the token, verified by the key that it names; where it names none, by one that fits."""
+        error: Exception = BadSignatureError()
+        named = _key_id_of(text)
+        for key in self._fetch_keys():
+            if named is None or key.kid in (None, named):
+                try:
+                    return jwt.decode(text, key, algorithms=_ALGORITHMS)
+                except JoseError as found:  # of another kind, for another use, or not the one
+                    error = found
+        raise error
 
-    def _key_set(self, *, is_fresh: bool) -> KeySet:
-        with self._lock:
-            found = self._keys
-        if found is not None and not is_fresh:
-            return found
+    def _fetch_keys(self) -> list[Key]:
+        """Return the provider's keys (RFC 7517 section 5: those we do not understand are left out)."""
         status, answer = self._request("GET", self._endpoint("jwks_uri"))
-        if status != _OK:
+        offered = answer.get("keys")
+        if status != _OK or not isinstance(offered, list):
             raise UnavailableError(f"provider: expected its keys, found status {status}")
-        keys = KeySet.import_key_set({"keys": answer.get("keys", [])})
-        with self._lock:
-            self._keys = keys
+        keys: list[Key] = []
+        for one in offered[:_MAX_KEYS]:
+            if isinstance(one, dict) and one.get("kty") in _KEY_TYPES:
+                with suppress(JoseError, LookupError, *MALFORMED):
+                    keys.append(JWKRegistry.import_key(one))
         return keys
+
+    def _offers(self, name: str) -> bool:
+        self._endpoint("token_endpoint")
+        with self._lock:
+            return bool((self._metadata or {}).get(name))
 
     def _endpoint(self, name: str) -> str:
         with self._lock:
@@ -226,6 +258,14 @@ class OidcProvider:
         except (ValueError, RecursionError):
             found = None
         return response.status, found if isinstance(found, dict) else {}
+
+
+def _key_id_of(text: str) -> str | None:
+    """Return the name of the key in a token's header that nobody has verified, None where it has none."""
+    found = jws.extract_compact(text.encode()).headers().get("kid")
+    if found is None or isinstance(found, str):
+        return found
+    raise ValueError("kid: expected text")
 
 
 def _texts(value: object) -> frozenset[str]:

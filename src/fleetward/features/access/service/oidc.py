@@ -4,8 +4,10 @@ The state of a visit (state, nonce, PKCE verifier, where to go next) travels sea
 that an answer is good only in the browser that asked, and a stranger's request writes nothing.
 """
 
+import hashlib
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,6 +32,7 @@ VISIT_LIFETIME = timedelta(minutes=10)
 GIVEN_BY = "system:oidc"
 _PURPOSE = "oidc login"
 _MIN_FACTORS = 2
+_MAX_PROOF_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,9 @@ def finish(
         if operator is not None:
             has_mfa = proves_mfa(person, sso)
             opened = sessions.open_session(
-                tx, ctx, operator.name, "oidc", client, has_mfa=has_mfa, restricted=not has_mfa
-            )
+                tx, ctx, operator.name, "oidc", client, has_mfa=has_mfa, restricted=not has_mfa,
+                proof=say_proof(person),
+            )  # fmt: skip
             return opened, safe_next(values["next"])
         emit(
             tx, "access.sign_in_refused",
@@ -101,6 +105,25 @@ def finish(
 def proves_mfa(person: Person, sso: SingleSignOn) -> bool:
     """Return whether the provider says it asked for two factors (RFC 8176 `amr`, or an agreed `acr`)."""
     return bool(person.amr & sso.mfa_amr) or person.acr in sso.mfa_acr
+
+
+def say_proof(person: Person) -> str:
+    """Return what the provider said of the factors it asked for: `none` where it says nothing of that."""
+    said = [f"amr {one}" for one in sorted(person.amr)] + ([f"acr {person.acr}"] if person.acr else [])
+    return ", ".join(said)[:_MAX_PROOF_CHARS] or "none"
+
+
+def name_of(person: Person) -> str:
+    """Return the operator's name of a person: what stands before the `@` of theirs, in plain letters.
+
+    Who has no letter or digit of ASCII in it is named after who they are for the provider.
+    """
+    local = unicodedata.normalize("NFKD", person.name.partition("@")[0].lower())
+    plain = "".join(one for one in local if not unicodedata.combining(one))
+    name = re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")[:64].strip("-_")
+    if name:
+        return name
+    return f"sso-{hashlib.sha256(f'{person.issuer} {person.subject}'.encode()).hexdigest()[:12]}"
 
 
 def _open_visit(db: Database, ctx: AccessContext, ticket: str | None) -> dict[str, str]:
@@ -126,7 +149,7 @@ def _admit(tx: Tx, sso: SingleSignOn, person: Person) -> Operator | None:
 
 
 def _create(tx: Tx, person: Person) -> Operator:
-    name = re.sub(r"[^a-z0-9_-]+", "-", person.name.partition("@")[0].lower()).strip("-_")[:64]
+    name = name_of(person)
     parse_operator_name(name)
     if store.operators.find(tx, name) is not None:
         raise ProviderRefusedError(

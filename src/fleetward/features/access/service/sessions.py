@@ -32,8 +32,13 @@ def open_session(
     *,
     has_mfa: bool,
     restricted: bool = False,
+    proof: str = "",
 ) -> Opened:
-    """Open a session with a secret of its own: what the browser carried before does not matter."""
+    """Open a session with a secret of its own: what the browser carried before does not matter.
+
+    Args:
+        proof: what somebody else said of the factors they asked for, told in the event.
+    """
     tx = replace(tx, actor=actor_of(operator))
     secret = new_secret()
     lifetime = RESTRICTED_LIFETIME if restricted else ctx.absolute
@@ -57,6 +62,7 @@ def open_session(
         "method": method,
         "address": session.address,
         "restricted": restricted,
+        **({"provider_proof": proof} if proof else {}),
     }
     journal.record(tx, "access.session_opened", f"operator:{operator}", **facts)
     emit(tx, "access.session_opened", f"{operator} signed in by {method}.", operator=operator, **facts)
