@@ -1,6 +1,7 @@
 import base64
 import json
 import os
+import unicodedata
 from datetime import UTC, datetime
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from fleetward.base.errors import InvalidInputError, KeyUnavailableError, TooLargeError
 from fleetward.outside.nats.server_log import (
+    LogKeeper,
     PublishCut,
     TlsRefused,
     TopicRefused,
@@ -234,6 +236,21 @@ def test_refusals_are_found_in_the_brokers_log(line: str, found: object) -> None
 )
 def test_a_refused_subject_is_told_as_the_client_wrote_it(subject: str, topic: str) -> None:
     assert mqtt_topic(subject) == topic
+
+
+@given(st.binary(max_size=300))
+def test_the_brokers_log_gives_no_orders_to_a_terminal(
+    tmp_path_factory: pytest.TempPathFactory, line: bytes
+) -> None:
+    told: list[str] = []
+    path = tmp_path_factory.mktemp("log") / "nats.log"
+    keeper = LogKeeper(path, told.append)
+    for one in (line, b'[ERR] "a\x1b[31m\xc2\x9b" \t'):
+        keeper.keep(one)
+    keeper.close()
+    text = path.read_bytes().decode(errors="replace")
+    assert not [one for one in text if unicodedata.category(one) == "Cc" and one not in "\t\n"]
+    assert told[-1] == '[ERR] "a\\x1b[31m\\xc2\\x9b" \t'
 
 
 @given(st.text(max_size=300))

@@ -13,6 +13,8 @@ log = get_logger("nats")
 
 MAX_LINE_CHARS = 4096
 _MAX_FILE_BYTES = 10 * 1024 * 1024
+# Orders to the terminal of who looks at the file: C0 and C1 characters, which clients can put into a topic.
+_ORDERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\xc2[\x80-\x9f]")
 _LINE = re.compile(r"\[\d+\] \S+ \S+ \[(?P<level>[A-Z]{3})\] (?P<text>.*)")
 _CLIENT = re.compile(
     r'(?P<address>\S+):(?P<port>\d+) - [mc]id:(?P<cid>\d+) - (?:"(?P<device>[^"]*)" - )?(?P<text>.*)'
@@ -110,8 +112,9 @@ def _reason_of(text: str) -> str:
 
 
 class LogKeeper:
-    """Appends lines to a file and tells of each. At 10 MiB it starts a new file and keeps the one before.
+    """Appends lines to a file, control characters as marks, and tells of each.
 
+    At 10 MiB it starts a new file and keeps the one before.
     What cannot be written is lost, which is said once: whoever stopped reading would stop the server.
     """
 
@@ -126,7 +129,7 @@ class LogKeeper:
         """Keep one line, without its end. Of the server's debug lines only failed handshakes are kept."""
         if _DEBUG in line[:_MAX_PREFIX_BYTES] and _HANDSHAKE.encode() not in line:
             return
-        content = line[:MAX_LINE_CHARS] + b"\n"
+        content = _ORDERS.sub(_mark, line[:MAX_LINE_CHARS]) + b"\n"
         try:
             self._write(content)
         except OSError as error:
@@ -148,3 +151,7 @@ class LogKeeper:
             self._size = 0
             full.close()
         self._size += self._file.write(content) or 0
+
+
+def _mark(found: re.Match[bytes]) -> bytes:
+    return b"".join(b"\\x%02x" % one for one in found[0])
