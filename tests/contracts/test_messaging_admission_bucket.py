@@ -277,5 +277,5 @@ def test_two_workers_and_rebuilds_end_with_what_the_database_says(
         device: play.registry.states[device] for device in stored
     }
     first, second = bucket.mirrors
-    wait_for(lambda: {one.device: one for one in first.values()} == stored, timeout_s=5)
-    wait_for(lambda: {one.device: one for one in second.values()} == stored, timeout_s=5)
+    wait_for(lambda: {one.device: one for one in first.values()} == stored)
+    wait_for(lambda: {one.device: one for one in second.values()} == stored)

