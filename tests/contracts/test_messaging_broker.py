@@ -239,7 +239,7 @@ def test_a_program_that_is_gone_for_a_while_is_started_when_it_is_back(rig: Rig,
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: died)
     with pytest.raises(AssertionError):
-        wait_for(lambda: child.pid != first)
+        wait_for(lambda: child.pid != first, timeout_s=2)
     program.symlink_to(find_program())
     wait_for(lambda: child.pid != first)
     rig.loop.run(child.stop())
