@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
@@ -141,6 +142,47 @@ def test_each_reader_sees_what_is_theirs_and_passes_the_rest(fleet: Database) ->
     cams, door = asyncio.run(read())
     assert cams == ["cam", "door of cams"]
     assert door == ["door"]
+
+
+def test_a_stream_that_begins_beside_another_takes_nothing_from_it(
+    fleet: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are the first: the slower one learns where the feed ends from an event that the other awaits."""
+    tail = Tail(fleet)
+    read_last_id, read_new = tail._read_last_id, tail._read_new
+    asked: list[int] = []
+    may_answer, may_read = threading.Event(), threading.Event()
+
+    def slow_last_id() -> int:
+        asked.append(1)
+        if len(asked) > 1:
+            assert may_answer.wait(60)
+        return read_last_id()
+
+    def slow_new() -> Any:
+        assert may_read.wait(60)
+        return read_new()
+
+    monkeypatch.setattr(tail, "_read_last_id", slow_last_id)
+    monkeypatch.setattr(tail, "_read_new", slow_new)
+
+    async def read() -> list[str]:
+        start = last_id(fleet)
+        first, second = Reader(ALL, start), Reader(ALL, start)
+        async with aclosing(tail.follow(first, None)) as one, aclosing(tail.follow(second, None)) as other:
+            reading = [asyncio.create_task(take(one, 1)), asyncio.create_task(take(other, 1))]
+            async with asyncio.timeout(60):
+                while len(asked) < 2 or not tail._streams:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(tell, fleet, "event")
+            may_answer.set()
+            async with asyncio.timeout(60):
+                while len(tail._streams) < 2:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
+            may_read.set()
+            return [text for found in await asyncio.gather(*reading) for text in found]
+
+    assert asyncio.run(read()) == ["event", "event"]
 
 
 def move(db: Database, device: str, group: str) -> None:

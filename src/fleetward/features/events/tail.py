@@ -74,8 +74,9 @@ class Tail:
         if self._task is None or self._task.done():
             self._loop = asyncio.get_running_loop()
             self._wake = asyncio.Event()
-            self.position = await run_in_threadpool(self._read_last_id)
-            if self._task is None or self._task.done():  # another stream may have been quicker
+            position = await run_in_threadpool(self._read_last_id)
+            if self._task is None or self._task.done():  # another stream may have been quicker, and be ahead
+                self.position = position
                 self._task = asyncio.create_task(self._run(), name="events-tail")
         self._streams.add(stream)
 
