@@ -40,6 +40,8 @@ log = get_logger("presence")
 SESSION_ENDED_PREFIX = "fleet.session.ended."
 _QUEUE = "presence"
 _BATCH = 500
+_GRANT_WAIT_S = 2.0
+_GRANT_LOOK_S = 0.01
 _KICKED = "Kicked"
 _REPLACED = "Duplicate Client ID"
 _EXPIRED = "Authentication Expired"
@@ -157,7 +159,21 @@ class PresenceRecorder:
             batch = [await self._queue.get()]
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
+            await self._await_grants(batch)
             await self._record(batch)
+
+    async def _await_grants(self, batch: list[LiveSession | Ended]) -> None:
+        """Wait a moment until it is known on which certificates sessions opened.
+
+        The callout tells it before a session begins, but by another connection than that of the advisories:
+        it may come later. A session noted without it would retire no certificate that its own has replaced.
+        """
+        opened = [one for one in batch if isinstance(one, LiveSession) and not one.fingerprint]
+        until_s = time.monotonic() + _GRANT_WAIT_S
+        while (  # noqa: ASYNC110 - rarely more than once
+            not all(self._live.serial_of(one.key) for one in opened) and time.monotonic() < until_s
+        ):
+            await asyncio.sleep(_GRANT_LOOK_S)
 
     async def _record(self, batch: list[LiveSession | Ended]) -> None:
         """Work out once what a batch comes to, then make it so until it is: bucket, lines, events."""
